@@ -1,0 +1,4 @@
+//! The front of a committee.
+
+pub mod options;
+pub mod tool;

@@ -1,0 +1,1 @@
+//! A batch whose hash was checked.

@@ -1,0 +1,1 @@
+//! BLS keys and signatures of AnyTrust.

@@ -1,0 +1,1 @@
+//! The committee file and its arithmetic.

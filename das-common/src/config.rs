@@ -1,0 +1,1 @@
+//! Options from files, environment and command line.

@@ -1,0 +1,1 @@
+//! The data hash (tree hash) of a batch.

@@ -1,0 +1,1 @@
+//! Erasure coding with Merkle-proved shards.

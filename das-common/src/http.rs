@@ -1,0 +1,4 @@
+//! HTTP plumbing of the servers.
+
+pub mod client;
+pub mod server;

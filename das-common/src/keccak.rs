@@ -1,0 +1,1 @@
+//! Keccak-256, several lanes at once.

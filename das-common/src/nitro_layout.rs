@@ -1,0 +1,1 @@
+//! Paths of Nitro's data directory.

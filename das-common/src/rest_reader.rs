@@ -1,0 +1,1 @@
+//! Reading batches from REST endpoints.

@@ -1,0 +1,1 @@
+//! Sequencer messages and recovery of payloads.

@@ -1,0 +1,3 @@
+//! One committee member.
+
+pub mod options;

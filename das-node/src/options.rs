@@ -1,0 +1,1 @@
+//! Options of `das-node`.

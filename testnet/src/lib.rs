@@ -1,0 +1,4 @@
+//! Launcher, load generator and test support.
+
+pub mod transcripts;
+pub mod vectors;
