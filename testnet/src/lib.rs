@@ -1,4 +1,5 @@
 //! Launcher, load generator and test support.
 
+pub mod process;
 pub mod transcripts;
 pub mod vectors;
