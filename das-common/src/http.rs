@@ -1,4 +1,5 @@
 //! HTTP plumbing of the servers.
 
+pub mod body;
 pub mod client;
 pub mod server;

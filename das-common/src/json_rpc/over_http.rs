@@ -1,0 +1,86 @@
+//! The HTTP rules around a call, in the order in which they are applied.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
+
+use super::{Methods, RpcLimits, engine, media_type};
+use crate::http::body::{BodyBudget, BodyError, Overlong, read};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+pub(super) async fn respond<M: Methods>(
+    methods: &M,
+    request: Request,
+    limits: &RpcLimits,
+    budget: &BodyBudget,
+) -> Response {
+    // Unknown when the body comes in chunks.
+    let declared = request.body().size_hint().exact();
+    if request.method() == Method::GET
+        && declared == Some(0)
+        && request.uri().query().unwrap_or("").is_empty()
+    {
+        // Load balancers probe like this.
+        return Response::new(Body::empty());
+    }
+    if let Some(refusal) = refuse(&request, declared, limits) {
+        return refusal;
+    }
+    // A body of unknown length is cut at the limit: what fits may be a whole call.
+    let collected =
+        match read(request.into_body(), limits.body_limit, Overlong::Cut, limits.body_pace, budget).await {
+            Ok(collected) => collected,
+            Err(error) => return broken(&error),
+        };
+    let (text, _held) = collected.into_parts();
+    let answer = engine::run(methods, text, limits).await;
+    let mut response = Response::new(Body::from(answer));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+fn refuse(request: &Request, declared: Option<u64>, limits: &RpcLimits) -> Option<Response> {
+    let method = request.method();
+    if method == Method::PUT || method == Method::DELETE {
+        return Some(plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"));
+    }
+    if let Some(length) = declared.filter(|&length| length > limits.body_limit as u64) {
+        let text = format!("content length too large ({length}>{})\n", limits.body_limit);
+        return Some(plain(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    if method == Method::OPTIONS {
+        return None;
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| media_type::is_accepted(value.as_bytes())) {
+        return None;
+    }
+    let text = "invalid content type, only application/json is supported\n";
+    Some(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+}
+
+fn broken(error: &BodyError) -> Response {
+    let status = match error {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        BodyError::Incomplete(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut response = plain(status, format!("{error}\n"));
+    // The rest of the body is not wanted.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, PLAIN);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
