@@ -1,1 +1,5 @@
-//! Logs and metrics.
+//! Logs and metrics of a server.
+
+mod level;
+
+pub use level::{LogFormat, LogLevel};

@@ -1,0 +1,131 @@
+//! Sections that more than one program has.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Replaced;
+use crate::options;
+
+options! {
+    /// Where the configuration comes from. Read by the loader itself.
+    pub struct ConfOptions {
+        /// JSON file of options; several are separated by commas or given repeatedly, later ones win. Comments
+        /// (// and /* */) and trailing commas are allowed.
+        file: Vec<String>,
+        /// JSON object of options; stronger than files.
+        string: String,
+        /// Prefix of environment variables that are options: with NITRO, NITRO_REST__PORT is rest-port (_ is a dot,
+        /// __ a dash). Stronger than files and string. May be given in a file too.
+        env_prefix: String,
+        /// Print the configuration in force as JSON, secrets blanked, and end.
+        dump: bool = "false",
+    }
+}
+
+/// Options of the loader that are accepted and do nothing.
+pub const CONF_REPLACED: &[Replaced] = &[
+    Replaced {
+        section: "conf",
+        options: &[("reload-interval", "duration", "0s")],
+        by: "options are read once, at start; restart the program to change them",
+    },
+    Replaced {
+        section: "conf.s3",
+        options: &[
+            ("access-key", "string", ""),
+            ("bucket", "string", ""),
+            ("object-key", "string", ""),
+            ("region", "string", ""),
+            ("secret-key", "string", ""),
+        ],
+        by: "configuration is not fetched from an object store; fetch the file before the start and give it with \
+             --conf.file",
+    },
+];
+
+options! {
+    /// How long one HTTP server waits for a client.
+    pub struct ServerTimeouts {
+        /// Longest time to read a whole request.
+        read_timeout: Duration = "30s",
+        /// Longest time to read the headers of a request.
+        read_header_timeout: Duration = "30s",
+        /// Longest time to write an answer, counted from the end of the request's headers.
+        write_timeout: Duration = "30s",
+        /// Longest time that a connection is kept open between requests.
+        idle_timeout: Duration = "2m0s",
+    }
+}
+
+options! {
+    /// Reading batches from other servers (spec section 8).
+    pub struct RestAggregatorOptions {
+        /// Read batches that are not here from other servers, by their REST endpoints.
+        enable: bool = "false",
+        /// REST endpoints to read from, separated by commas.
+        urls: Vec<String>,
+        /// URL of a page that lists further endpoints, separated by white space; the word LIST before a URL names
+        /// another such page.
+        online_url_list: String,
+        /// Time between two fetches of the online list.
+        online_url_list_fetch_interval: Duration = "1h0m0s",
+        /// Order in which endpoints are tried; only simple-explore-exploit exists.
+        strategy: String = "simple-explore-exploit",
+        /// Time between two computations of that order.
+        strategy_update_interval: Duration = "10s",
+        /// Time after which the next endpoints are tried beside those that have not answered yet.
+        wait_before_try_next: Duration = "2s",
+        /// Reads whose time and success are remembered of each endpoint.
+        max_per_endpoint_stats: usize = "20",
+        /// How often endpoints are tried at random.
+        simple_explore_exploit_strategy: ExploreExploitOptions,
+    }
+}
+
+options! {
+    /// Rhythm of the strategy simple-explore-exploit.
+    pub struct ExploreExploitOptions {
+        /// Reads in a row that try endpoints in random order.
+        explore_iterations: u32 = "20",
+        /// Reads in a row, after those, that try the best endpoints first.
+        exploit_iterations: u32 = "1000",
+    }
+}
+
+options! {
+    /// Address of the metrics server.
+    pub struct MetricsServerOptions {
+        /// Address that metrics are served on, at /debug/metrics/prometheus; /status is there too.
+        addr: String = "127.0.0.1",
+        /// Port that metrics are served on; 0 picks a free one.
+        port: u16 = "6070",
+        /// Time between two looks at the process itself (memory, CPU, open files).
+        update_interval: Duration = "3s",
+    }
+}
+
+options! {
+    /// Connection to the parent chain.
+    pub struct ParentChainOptions {
+        /// URL of an RPC endpoint of the parent chain. This version does not ask the contract: see
+        /// sequencer-inbox-address.
+        node_url: String,
+        /// How often connecting to it is tried at start before the start fails.
+        connection_attempts: usize = "15",
+        /// Address of the SequencerInbox contract, or none. This version does not ask the contract who may store:
+        /// name the signers with data-availability.allowed-signers or
+        /// data-availability.extra-signature-checking-public-key.
+        sequencer_inbox_address: String,
+    }
+}
+
+/// The path, if one was given: an option without a value is the empty path.
+pub fn given(path: &Path) -> Option<&Path> {
+    (!path.as_os_str().is_empty()).then_some(path)
+}
+
+/// Is this an address: 40 hex digits, usually after 0x?
+pub fn is_address(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    digits.len() == 40 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
