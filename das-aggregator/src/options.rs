@@ -1,1 +1,266 @@
-//! Options of `das-aggregator`.
+//! Options of `das-aggregator`: the same names as the members' for the same things, Nitro's names for what Nitro's
+//! aggregating client has (`data-availability.rpc-aggregator.*`), and those of its provider server
+//! (`provider-server.*`).
+
+mod backends;
+mod check;
+mod replaced;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use das_common::config::sections::{
+    MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+};
+use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
+use das_common::options;
+use das_common::telemetry::{LogFormat, LogLevel};
+
+pub use backends::{Backend, Backends};
+
+options! {
+    /// All options of an aggregator.
+    pub struct AggregatorOptions {
+        ["Stores: the JSON-RPC server"]
+        /// Serve the JSON-RPC calls das_*: a store goes to all members and is answered with a certificate.
+        enable_rpc: bool = "false",
+        /// Address that JSON-RPC is served on.
+        rpc_addr: String = "localhost",
+        /// Port that JSON-RPC is served on; 0 picks a free one.
+        rpc_port: u16 = "9876",
+        /// Longest body of a JSON-RPC request in bytes; 0 is 5242880.
+        rpc_server_body_limit: usize = "0",
+        /// Timeouts of the JSON-RPC server.
+        rpc_server_timeouts: ServerTimeouts,
+
+        ["Reads: the REST server"]
+        /// Serve batches by hash, read from the members, with /health and /status.
+        enable_rest: bool = "false",
+        /// Address that REST is served on.
+        rest_addr: String = "localhost",
+        /// Port that REST is served on; 0 picks a free one.
+        rest_port: u16 = "9877",
+        /// Timeouts of the REST server.
+        rest_server_timeouts: ServerTimeouts,
+
+        ["Committee"]
+        /// The committee.
+        committee: CommitteeOptions,
+
+        ["Storing at the members"]
+        /// Storing and reading.
+        data_availability: DataAvailabilityOptions,
+
+        ["A Nitro node's provider"]
+        /// The provider server.
+        provider_server: ProviderServerOptions,
+        /// The parent chain.
+        parent_chain: ParentChainOptions,
+
+        ["Limits"]
+        /// Bounds on what clients can make this server hold.
+        limits: LimitOptions,
+
+        ["Logs and metrics"]
+        /// Least important kind of line that is logged: TRACE, DEBUG, INFO, WARN, ERROR or CRIT, or 5 to 0.
+        log_level: LogLevel = "INFO",
+        /// Form of log lines: plaintext or json.
+        log_type: LogFormat = "plaintext",
+        /// Levels of single parts of the program on top of log-level, as das_aggregator::read=debug,hyper=warn.
+        log_filter: String,
+        /// Serve metrics for Prometheus.
+        metrics: bool = "false",
+        /// The metrics server.
+        metrics_server: MetricsServerOptions,
+    }
+}
+
+options! {
+    /// The committee.
+    pub struct CommitteeOptions {
+        /// The committee file: members and policy. Or give data-availability.rpc-aggregator.assumed-honest and
+        /// .backends, for members that hold whole copies.
+        file: PathBuf,
+    }
+}
+
+options! {
+    /// Storing at the members, and reading from them.
+    pub struct DataAvailabilityOptions {
+        ["Storing at the members"]
+        /// Longest time for one member to answer a store; the certificate does not wait for members it does not
+        /// need.
+        request_timeout: Duration = "5s",
+        /// Nitro's form of the committee, and how members are called.
+        rpc_aggregator: RpcAggregatorOptions,
+        /// The key that signs what goes to members in chunks, and what came in chunks.
+        store_key: StoreKeyOptions,
+        /// Largest batch that is taken, in bytes; also the answer to daprovider_getMaxMessageSize.
+        max_batch_size: usize = "1000000",
+
+        ["Who may store"]
+        /// Public key of a signer whose store requests are accepted: 0x and the hex of the uncompressed secp256k1 key
+        /// (65 bytes), or the path of a file with that hex without 0x. Without this and allowed-signers the
+        /// aggregator leaves the check to the members.
+        extra_signature_checking_public_key: String,
+        /// Addresses of signers whose store requests are accepted (0x and 40 hex digits), separated by commas.
+        allowed_signers: Vec<String>,
+        /// Pass every store request on, whoever signed it, also when signers are named. The members check too.
+        disable_signature_checking: bool = "false",
+
+        ["Reading"]
+        /// Further servers that batches are read from, beside the members.
+        rest_aggregator: RestAggregatorOptions,
+        /// Batches kept in memory.
+        local_cache: LocalCacheOptions,
+    }
+}
+
+options! {
+    /// Nitro's form of the committee, and how members are called.
+    pub struct RpcAggregatorOptions {
+        /// Store at the members of assumed-honest and backends. Implied when backends are given.
+        enable: bool = "false",
+        /// A: how many members are assumed honest. A certificate needs n + 1 - A signatures.
+        assumed_honest: u64 = "0",
+        /// The members, as a JSON list of objects with url and pubkey (base64, as in das_bls.pub). The order is that of
+        /// the keyset.
+        backends: Backends,
+        /// How long a member that failed is tried again with a batch, after the certificate was made.
+        retry_duration: Duration = "2m0s",
+        /// First wait before a member is tried again; it doubles with every failure.
+        retry_delay: Duration = "500ms",
+        /// Calls to members.
+        rpc_client: RpcClientOptions,
+    }
+}
+
+options! {
+    /// Calls to members.
+    pub struct RpcClientOptions {
+        /// Send batches that are too large for one request in chunks (das_startChunkedStore); needs a store key.
+        enable_chunked_store: bool = "true",
+        /// Chunked stores.
+        data_stream: DataStreamOptions,
+    }
+}
+
+options! {
+    /// Chunked stores.
+    pub struct DataStreamOptions {
+        /// Longest request body that members take, in bytes; batches that would make a longer one go in chunks.
+        max_store_chunk_body_size: usize = "5242880",
+    }
+}
+
+options! {
+    /// The secp256k1 key that signs store requests to members. One of the two, or none when every batch passes
+    /// through in one piece.
+    pub struct StoreKeyOptions {
+        /// File with the key in hex; made by dastool keygen --ecdsa.
+        file: PathBuf,
+        /// The key itself in hex. A file is safer: arguments and environment are visible to others on the machine.
+        hex: Secret,
+    }
+}
+
+options! {
+    /// Batches kept in memory, encoded as they are served.
+    pub struct LocalCacheOptions {
+        /// Keep recently stored and read batches in memory.
+        enable: bool = "true",
+        /// Most batches kept.
+        capacity: usize = "20000",
+        /// Most memory used for them.
+        max_bytes: ByteSize = "256MiB",
+    }
+}
+
+options! {
+    /// The daprovider_* calls for Nitro nodes (spec section 10).
+    pub struct ProviderServerOptions {
+        /// Serve the daprovider_* calls.
+        enable: bool = "false",
+        /// Address that they are served on.
+        addr: String = "localhost",
+        /// Port that they are served on; 0 picks a free one.
+        port: u16 = "9880",
+        /// Serve daprovider_store and its chunked form too. Needs a store key.
+        enable_da_writer: bool = "false",
+        /// File with the secret (32 bytes in hex) of the tokens that callers must show; without, anybody may call.
+        jwtsecret: PathBuf,
+        /// Names, beside IP addresses, that callers with a token may use in the Host header.
+        allowed_hosts: Vec<String>,
+        /// Header bytes that this provider says it recovers, in hex. Empty for a node that has its own AnyTrust reader
+        /// (node.da.anytrust.enable): two readers of one byte stop it.
+        supported_header_bytes: String = "8088",
+        /// Longest body of a request in bytes; 0 is 5242880.
+        rpc_server_body_limit: usize = "0",
+        /// Timeouts of the provider server.
+        server_timeouts: ServerTimeouts,
+    }
+}
+
+options! {
+    /// Bounds on what clients can make this server hold.
+    pub struct LimitOptions {
+        /// Most connections to one port at once; further ones wait to be accepted.
+        max_connections: usize = "1024",
+        /// Most memory for bodies of requests that are being read or worked on; further requests wait, then are
+        /// refused.
+        max_request_memory: ByteSize = "256MiB",
+        /// Most memory for batches that members which failed are still to be given.
+        max_retry_memory: ByteSize = "256MiB",
+        /// Most chunked stores begun and not finished.
+        max_pending_messages: usize = "10",
+        /// Most memory for chunks of those.
+        max_pending_bytes: ByteSize = "64MiB",
+        /// Time after which a chunked store that nothing arrives for is dropped.
+        pending_idle_timeout: Duration = "1m0s",
+        /// Longest wait at shutdown for requests that are being worked on.
+        shutdown_grace: Duration = "30s",
+    }
+}
+
+impl Program for AggregatorOptions {
+    const NAME: &'static str = "das-aggregator";
+    const ABOUT: &'static str = "The front of a data availability committee: hands a batch to all members at once, makes \
+        a certificate of enough signatures, and reads batches back from whoever has them.";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const REPLACED: &'static [Replaced] = replaced::REPLACED;
+
+    fn check(&self) -> Vec<Problem> {
+        check::problems(self)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        check::notices(self)
+    }
+}
+
+/// Body limit of a JSON-RPC server when the option says 0.
+pub const DEFAULT_BODY_LIMIT: usize = 5 * 1024 * 1024;
+
+impl AggregatorOptions {
+    /// Longest body of a JSON-RPC request in bytes.
+    pub fn rpc_body_limit(&self) -> usize {
+        body_limit(self.rpc_server_body_limit)
+    }
+
+    /// Is there a key to sign store requests with?
+    pub fn has_store_key(&self) -> bool {
+        let key = &self.data_availability.store_key;
+        !key.file.as_os_str().is_empty() || !key.hex.is_empty()
+    }
+}
+
+impl ProviderServerOptions {
+    /// Longest body of a request in bytes.
+    pub fn body_limit(&self) -> usize {
+        body_limit(self.rpc_server_body_limit)
+    }
+}
+
+fn body_limit(option: usize) -> usize {
+    if option == 0 { DEFAULT_BODY_LIMIT } else { option }
+}

@@ -1,1 +1,214 @@
-//! Options of `das-node`.
+//! Options of `das-node`: Nitro's `anytrustserver` options, and ours.
+//!
+//! Names, types and defaults of options that Nitro's server has are the same here (`options.json` of the vectors is
+//! checked against this tree). What we do not need is in [`replaced`]: accepted, with a line that says what replaces
+//! it.
+
+mod check;
+mod replaced;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use das_common::config::sections::{
+    MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+};
+use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
+use das_common::options;
+use das_common::telemetry::{LogFormat, LogLevel};
+
+options! {
+    /// All options of a member or mirror.
+    pub struct NodeOptions {
+        ["Stores: the JSON-RPC server"]
+        /// Serve the JSON-RPC calls das_*, by which batches are stored. Needs a key.
+        enable_rpc: bool = "false",
+        /// Address that JSON-RPC is served on.
+        rpc_addr: String = "localhost",
+        /// Port that JSON-RPC is served on; 0 picks a free one.
+        rpc_port: u16 = "9876",
+        /// Longest body of a JSON-RPC request in bytes; 0 is 5242880.
+        rpc_server_body_limit: usize = "0",
+        /// Timeouts of the JSON-RPC server.
+        rpc_server_timeouts: ServerTimeouts,
+
+        ["Reads: the REST server"]
+        /// Serve batches by hash to anyone, with /health and /status.
+        enable_rest: bool = "false",
+        /// Address that REST is served on.
+        rest_addr: String = "localhost",
+        /// Port that REST is served on; 0 picks a free one.
+        rest_port: u16 = "9877",
+        /// Timeouts of the REST server.
+        rest_server_timeouts: ServerTimeouts,
+
+        ["Key"]
+        /// Keys, storage and sources of batches.
+        data_availability: DataAvailabilityOptions,
+
+        ["Who may store"]
+        /// The parent chain.
+        parent_chain: ParentChainOptions,
+
+        ["Committee"]
+        /// The committee this member belongs to.
+        committee: CommitteeOptions,
+
+        ["Limits"]
+        /// Bounds on what clients can make this server hold.
+        limits: LimitOptions,
+
+        ["Logs and metrics"]
+        /// Least important kind of line that is logged: TRACE, DEBUG, INFO, WARN, ERROR or CRIT, or 5 to 0.
+        log_level: LogLevel = "INFO",
+        /// Form of log lines: plaintext or json.
+        log_type: LogFormat = "plaintext",
+        /// Levels of single parts of the program on top of log-level, as das_node::storage=debug,hyper=warn.
+        log_filter: String,
+        /// Serve metrics for Prometheus.
+        metrics: bool = "false",
+        /// The metrics server.
+        metrics_server: MetricsServerOptions,
+    }
+}
+
+options! {
+    /// Keys, storage and sources of batches.
+    pub struct DataAvailabilityOptions {
+        ["Key"]
+        /// The key that signs certificates.
+        key: KeyOptions,
+
+        ["Storage"]
+        /// Keep a batch service in this process. Can only be true.
+        enable: bool = "true",
+        /// The batch store.
+        local_file_storage: LocalFileStorageOptions,
+        /// Batches kept in memory.
+        local_cache: LocalCacheOptions,
+
+        ["Who may store"]
+        /// Public key of a further signer whose store requests are accepted: 0x and the hex of the uncompressed
+        /// secp256k1 key (65 bytes), or the path of a file with that hex without 0x.
+        extra_signature_checking_public_key: String,
+        /// Addresses of signers whose store requests are accepted (0x and 40 hex digits), separated by commas: the
+        /// batch posters and the sequencer of the rollup.
+        allowed_signers: Vec<String>,
+        /// Accept store requests from anybody. For tests only: whoever reaches the port can fill the disk.
+        disable_signature_checking: bool = "false",
+
+        ["Reading from other servers"]
+        /// Other servers that batches are read from when they are not here; what is found is stored.
+        rest_aggregator: RestAggregatorOptions,
+    }
+}
+
+options! {
+    /// The key that signs certificates. One of the two, or none for a mirror.
+    pub struct KeyOptions {
+        /// Directory with the key files das_bls and das_bls.pub; made by dastool keygen.
+        key_dir: PathBuf,
+        /// The secret key itself, base64 as in das_bls. A key file is safer: arguments and environment are visible
+        /// to others on the machine.
+        priv_key: Secret,
+    }
+}
+
+options! {
+    /// The batch store.
+    pub struct LocalFileStorageOptions {
+        /// Keep batches on disk. Needs data-dir.
+        enable: bool = "false",
+        /// Directory of the batch store. It must exist, and belongs to one das-node at a time.
+        data_dir: PathBuf,
+        /// Delete batches some time after the latest timeout promised for them; off: keep them for ever.
+        enable_expiry: bool = "false",
+        /// Longest time from now for which a store request may ask that a batch is kept; others are refused.
+        max_retention: Duration = "504h0m0s",
+        /// Free space on the disk below which stores are refused, so that reads and deletions go on working.
+        min_free: ByteSize = "1GiB",
+        /// Size of one file of batches.
+        segment_size: ByteSize = "256MiB",
+        /// Time between two looks for batches to delete.
+        expiry_interval: Duration = "1m0s",
+    }
+}
+
+options! {
+    /// Batches kept in memory, encoded as they are served.
+    pub struct LocalCacheOptions {
+        /// Keep recently stored and read batches in memory.
+        enable: bool = "false",
+        /// Most batches kept.
+        capacity: usize = "20000",
+        /// Most memory used for them.
+        max_bytes: ByteSize = "128MiB",
+    }
+}
+
+options! {
+    /// The committee this member belongs to.
+    pub struct CommitteeOptions {
+        /// The committee file. With it the member checks at start that its key is in it; without, it is a plain
+        /// AnyTrust server.
+        file: PathBuf,
+        /// Name of this member in the committee file; found by its key when not given.
+        member: String,
+    }
+}
+
+options! {
+    /// Bounds on what clients can make this server hold.
+    pub struct LimitOptions {
+        /// Most connections to one port at once; further ones wait to be accepted.
+        max_connections: usize = "1024",
+        /// Most memory for bodies of requests that are being read or worked on; further requests wait, then are
+        /// refused.
+        max_request_memory: ByteSize = "256MiB",
+        /// Most chunked stores begun and not finished.
+        max_pending_messages: usize = "10",
+        /// Most memory for chunks of those.
+        max_pending_bytes: ByteSize = "64MiB",
+        /// Longest batch that a chunked store may announce.
+        max_message_size: ByteSize = "32MiB",
+        /// Time after which a chunked store that nothing arrives for is dropped.
+        pending_idle_timeout: Duration = "1m0s",
+        /// Longest wait at shutdown for requests that are being worked on.
+        shutdown_grace: Duration = "30s",
+    }
+}
+
+impl Program for NodeOptions {
+    const NAME: &'static str = "das-node";
+    const ABOUT: &'static str = "One member of a data availability committee, or a mirror: takes batches from the \
+        sequencer, keeps them, signs that it does, and serves them to anyone by hash.";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const REPLACED: &'static [Replaced] = replaced::REPLACED;
+
+    fn check(&self) -> Vec<Problem> {
+        check::problems(self)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        check::notices(self)
+    }
+}
+
+/// Body limit of the JSON-RPC server when the option says 0.
+pub const DEFAULT_BODY_LIMIT: usize = 5 * 1024 * 1024;
+
+impl NodeOptions {
+    /// Longest body of a JSON-RPC request in bytes.
+    pub fn rpc_body_limit(&self) -> usize {
+        match self.rpc_server_body_limit {
+            0 => DEFAULT_BODY_LIMIT,
+            limit => limit,
+        }
+    }
+
+    /// Is there a key to sign with?
+    pub fn has_key(&self) -> bool {
+        let key = &self.data_availability.key;
+        !key.key_dir.as_os_str().is_empty() || !key.priv_key.is_empty()
+    }
+}

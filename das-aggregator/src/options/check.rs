@@ -1,0 +1,169 @@
+//! Combinations of options that cannot work.
+
+use das_common::config::Problem;
+use das_common::config::sections::is_address;
+
+use super::AggregatorOptions;
+
+fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
+    Problem { option, text: text.into(), cure }
+}
+
+pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
+    let mut found = Vec::new();
+    servers(options, &mut found);
+    committee(options, &mut found);
+    storing(options, &mut found);
+    reading(options, &mut found);
+    found
+}
+
+fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    if !options.enable_rpc && !options.enable_rest && !options.provider_server.enable {
+        found.push(problem(
+            "enable-rpc",
+            "none of --enable-rpc, --enable-rest and --provider-server.enable is given, so there is nothing to serve",
+            "please specify at least one of --enable-rest or --enable-rpc",
+        ));
+    }
+    let provider = &options.provider_server;
+    let ports = [
+        ("rpc-port", options.enable_rpc, &options.rpc_addr, options.rpc_port),
+        ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
+        ("provider-server.port", provider.enable, &provider.addr, provider.port),
+        ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
+    ];
+    for (i, (name, on, addr, port)) in ports.iter().enumerate() {
+        let taken = |other: &&(&str, bool, &String, u16)| other.1 && other.2 == *addr && other.3 == *port;
+        if let Some(other) = ports[..i].iter().find(taken).filter(|_| *on && *port != 0) {
+            let text = format!("port {port} of {addr} is that of --{} too", other.0);
+            found.push(problem(name, text, "give each server a port of its own"));
+        }
+    }
+    let hex = &provider.supported_header_bytes;
+    if hex.len() % 2 != 0 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        found.push(problem(
+            "provider-server.supported-header-bytes",
+            format!("{hex:?} is not the hex of bytes"),
+            "give two hex digits a byte, 8088, or nothing",
+        ));
+    }
+    if provider.enable && provider.enable_da_writer && !options.has_store_key() {
+        found.push(problem(
+            "provider-server.enable-da-writer",
+            "a writer signs store requests to the members, and there is no store key",
+            "give --data-availability.store-key.file",
+        ));
+    }
+}
+
+fn committee(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    let file = !options.committee.file.as_os_str().is_empty();
+    let nitro = &options.data_availability.rpc_aggregator;
+    let backends = nitro.backends.0.len();
+    if !file && backends == 0 {
+        found.push(problem(
+            "committee.file",
+            "no committee is named",
+            "give the committee file, or --data-availability.rpc-aggregator.assumed-honest and .backends",
+        ));
+    }
+    if backends > 0 && (nitro.assumed_honest == 0 || nitro.assumed_honest > backends as u64) {
+        found.push(problem(
+            "data-availability.rpc-aggregator.assumed-honest",
+            format!("{} of {backends} members cannot be assumed honest", nitro.assumed_honest),
+            "give a number from 1 to that of the backends",
+        ));
+    }
+    if nitro.enable && backends == 0 && !file {
+        found.push(problem(
+            "data-availability.rpc-aggregator.backends",
+            "the aggregator is enabled without members",
+            "list the members",
+        ));
+    }
+}
+
+fn storing(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    let da = &options.data_availability;
+    let key = &da.store_key;
+    if !key.file.as_os_str().is_empty() && !key.hex.is_empty() {
+        found.push(problem(
+            "data-availability.store-key.hex",
+            "--data-availability.store-key.file is given too, and there is one store key",
+            "leave out one of the two",
+        ));
+    }
+    for address in da.allowed_signers.iter().filter(|address| !is_address(address)) {
+        found.push(problem(
+            "data-availability.allowed-signers",
+            format!("{address:?} is no address"),
+            "give 0x and 40 hex digits",
+        ));
+    }
+    if da.request_timeout.is_zero() {
+        found.push(problem(
+            "data-availability.request-timeout",
+            "with 0 no member can answer in time",
+            "give a few seconds",
+        ));
+    }
+    /// Below this a chunk of a batch has no room beside the rest of the request.
+    const SMALLEST_BODY: usize = 1_024;
+    if da.rpc_aggregator.rpc_client.data_stream.max_store_chunk_body_size < SMALLEST_BODY {
+        found.push(problem(
+            "data-availability.rpc-aggregator.rpc-client.data-stream.max-store-chunk-body-size",
+            format!("it is below {SMALLEST_BODY} bytes, too little for a chunk"),
+            "give the body limit of the members, 5242880 by default",
+        ));
+    }
+    if da.max_batch_size == 0 {
+        found.push(problem("data-availability.max-batch-size", "it is 0", "give a number of bytes"));
+    }
+}
+
+fn reading(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    let reading = &options.data_availability.rest_aggregator;
+    if reading.enable
+        && reading.urls.is_empty()
+        && reading.online_url_list.is_empty()
+        && options.committee.file.as_os_str().is_empty()
+    {
+        found.push(problem(
+            "data-availability.rest-aggregator.urls",
+            "reading is enabled and no server to read from is named",
+            "give --data-availability.rest-aggregator.urls or .online-url-list, or a committee file with REST URLs",
+        ));
+    }
+    if reading.strategy != "simple-explore-exploit" {
+        found.push(problem(
+            "data-availability.rest-aggregator.strategy",
+            format!("{:?} is no strategy", reading.strategy),
+            "leave it out, or give simple-explore-exploit",
+        ));
+    }
+}
+
+pub(super) fn notices(options: &AggregatorOptions) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !options.has_store_key() {
+        lines.push(
+            "no store key (--data-availability.store-key.file): stores that come in chunks, or are too large for one \
+             request to a member, will be refused"
+                .to_owned(),
+        );
+    }
+    let da = &options.data_availability;
+    let signers = !da.allowed_signers.is_empty() || !da.extra_signature_checking_public_key.is_empty();
+    if options.enable_rpc && options.has_store_key() && !signers {
+        let text = if da.disable_signature_checking {
+            "SIGNATURES ARE NOT CHECKED (--data-availability.disable-signature-checking): with the store key anybody \
+             who reaches the JSON-RPC port can store at the members. This is for tests only"
+        } else {
+            "no signers are named (--data-availability.allowed-signers): a store in one piece is checked by the \
+             members alone, and a store in chunks, which the aggregator signs itself, is refused"
+        };
+        lines.push(text.to_owned());
+    }
+    lines
+}

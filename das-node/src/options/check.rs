@@ -1,0 +1,211 @@
+//! Combinations of options that cannot work.
+
+use das_common::config::Problem;
+use das_common::config::sections::is_address;
+
+use super::NodeOptions;
+
+fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
+    Problem { option, text: text.into(), cure }
+}
+
+/// The inbox address that stands for "no contract".
+const NO_INBOX: &str = "none";
+
+pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
+    let mut found = Vec::new();
+    servers(options, &mut found);
+    storage(options, &mut found);
+    signers(options, &mut found);
+    reading(options, &mut found);
+    limits(options, &mut found);
+    found
+}
+
+fn servers(options: &NodeOptions, found: &mut Vec<Problem>) {
+    if !options.enable_rpc && !options.enable_rest {
+        found.push(problem(
+            "enable-rpc",
+            "neither --enable-rpc nor --enable-rest is given, so there is nothing to serve",
+            "please specify at least one of --enable-rest or --enable-rpc",
+        ));
+    }
+    if options.enable_rpc && !options.has_key() {
+        found.push(problem(
+            "data-availability.key.key-dir",
+            "a member that takes stores (--enable-rpc) signs them, and there is no key",
+            "give the directory that dastool keygen made, or --data-availability.key.priv-key, or leave out \
+             --enable-rpc to run a mirror",
+        ));
+    }
+    let key = &options.data_availability.key;
+    if !key.key_dir.as_os_str().is_empty() && !key.priv_key.is_empty() {
+        found.push(problem(
+            "data-availability.key.priv-key",
+            "--data-availability.key.key-dir is given too, and a member has one key",
+            "leave out one of the two",
+        ));
+    }
+    if !options.data_availability.enable {
+        found.push(problem(
+            "data-availability.enable",
+            "it is false, and this program is nothing else",
+            "leave it out",
+        ));
+    }
+    let ports = [
+        ("rpc-port", options.enable_rpc, &options.rpc_addr, options.rpc_port),
+        ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
+        ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
+    ];
+    for (i, (name, on, addr, port)) in ports.iter().enumerate() {
+        let taken = |other: &&(&str, bool, &String, u16)| other.1 && other.2 == *addr && other.3 == *port;
+        if let Some(other) = ports[..i].iter().find(taken).filter(|_| *on && *port != 0) {
+            let text = format!("port {port} of {addr} is that of --{} too", other.0);
+            found.push(problem(name, text, "give each server a port of its own"));
+        }
+    }
+}
+
+fn storage(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let storage = &options.data_availability.local_file_storage;
+    let no_dir = storage.data_dir.as_os_str().is_empty();
+    if !storage.enable {
+        found.push(problem(
+            "data-availability.local-file-storage.enable",
+            "there is no storage",
+            "turn it on and give --data-availability.local-file-storage.data-dir",
+        ));
+    } else if no_dir {
+        found.push(problem(
+            "data-availability.local-file-storage.data-dir",
+            "the batch store is enabled and has no directory",
+            "give a directory that exists and that only this member writes to",
+        ));
+    }
+    if storage.max_retention.is_zero() {
+        found.push(problem(
+            "data-availability.local-file-storage.max-retention",
+            "with 0 every store is refused",
+            "give at least what the batch poster asks for, 360h by default",
+        ));
+    }
+    if storage.segment_size.0 < options.limits.max_message_size.0 {
+        let text = format!("{} is below --limits.max-message-size", storage.segment_size);
+        found.push(problem(
+            "data-availability.local-file-storage.segment-size",
+            text,
+            "a batch lies in one file; make it at least as large",
+        ));
+    }
+    if storage.expiry_interval.is_zero() {
+        found.push(problem(
+            "data-availability.local-file-storage.expiry-interval",
+            "it is 0",
+            "give the time between two looks, such as 1m",
+        ));
+    }
+}
+
+fn signers(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let da = &options.data_availability;
+    for address in &da.allowed_signers {
+        if !is_address(address) {
+            found.push(problem(
+                "data-availability.allowed-signers",
+                format!("{address:?} is no address"),
+                "give 0x and 40 hex digits",
+            ));
+        }
+    }
+    let inbox = &options.parent_chain.sequencer_inbox_address;
+    let none = inbox.is_empty() || inbox == NO_INBOX;
+    if !none && !is_address(inbox) {
+        found.push(problem(
+            "parent-chain.sequencer-inbox-address",
+            format!("{inbox:?} is no address"),
+            "give the contract's address, or none",
+        ));
+    } else if !none && options.enable_rpc && !names_signers(options) {
+        found.push(problem(
+            "parent-chain.sequencer-inbox-address",
+            "this version does not ask the contract who may store, and nobody else is named, so every store would \
+             be refused",
+            "name the batch posters and the sequencer with --data-availability.allowed-signers",
+        ));
+    }
+}
+
+/// Can any store be accepted?
+fn names_signers(options: &NodeOptions) -> bool {
+    let da = &options.data_availability;
+    da.disable_signature_checking
+        || !da.allowed_signers.is_empty()
+        || !da.extra_signature_checking_public_key.is_empty()
+}
+
+fn reading(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let reading = &options.data_availability.rest_aggregator;
+    if reading.enable && reading.urls.is_empty() && reading.online_url_list.is_empty() {
+        found.push(problem(
+            "data-availability.rest-aggregator.urls",
+            "reading from other servers is enabled and none is named",
+            "give --data-availability.rest-aggregator.urls or .online-url-list",
+        ));
+    }
+    if reading.strategy != "simple-explore-exploit" {
+        found.push(problem(
+            "data-availability.rest-aggregator.strategy",
+            format!("{:?} is no strategy", reading.strategy),
+            "leave it out, or give simple-explore-exploit",
+        ));
+    }
+}
+
+fn limits(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let limits = &options.limits;
+    if limits.max_connections == 0 {
+        found.push(problem("limits.max-connections", "it is 0", "give at least 1"));
+    }
+    if limits.max_request_memory.0 < options.rpc_body_limit() as u64 {
+        found.push(problem(
+            "limits.max-request-memory",
+            format!("{} is below the longest body allowed", limits.max_request_memory),
+            "make it several times --rpc-server-body-limit",
+        ));
+    }
+    if limits.max_pending_bytes.0 < limits.max_message_size.0 {
+        found.push(problem(
+            "limits.max-pending-bytes",
+            format!("{} is below --limits.max-message-size", limits.max_pending_bytes),
+            "make it at least as large, better several times",
+        ));
+    }
+}
+
+pub(super) fn notices(options: &NodeOptions) -> Vec<String> {
+    let mut lines = Vec::new();
+    let inbox = &options.parent_chain.sequencer_inbox_address;
+    if !inbox.is_empty() && inbox != NO_INBOX {
+        lines.push(
+            "--parent-chain.sequencer-inbox-address: this version does not ask the contract who may store; the \
+             signers of --data-availability.allowed-signers and .extra-signature-checking-public-key may"
+                .to_owned(),
+        );
+    }
+    if options.enable_rpc && !names_signers(options) {
+        lines.push(
+            "no signature verification method is configured: every store will be refused; name the batch posters \
+             and the sequencer with --data-availability.allowed-signers"
+                .to_owned(),
+        );
+    }
+    if options.data_availability.disable_signature_checking {
+        lines.push(
+            "SIGNATURES ARE NOT CHECKED (--data-availability.disable-signature-checking): anybody who reaches the \
+             JSON-RPC port can store. This is for tests only"
+                .to_owned(),
+        );
+    }
+    lines
+}

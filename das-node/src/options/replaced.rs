@@ -1,0 +1,81 @@
+//! Options of Nitro's server that are accepted and do nothing.
+
+use das_common::config::Replaced;
+
+const OBJECT_STORE: &str = "batches are kept in the directory data-availability.local-file-storage.data-dir only; back \
+    that up, or run mirrors (data-availability.rest-aggregator)";
+
+/// All of them, with what replaces them.
+pub(super) const REPLACED: &[Replaced] = &[
+    Replaced {
+        section: "data-availability.s3-storage",
+        options: &[
+            ("enable", "bool", "false"),
+            ("access-key", "string", ""),
+            ("bucket", "string", ""),
+            ("discard-after-timeout", "bool", "false"),
+            ("endpoint", "string", ""),
+            ("object-prefix", "string", ""),
+            ("region", "string", ""),
+            ("secret-key", "string", ""),
+        ],
+        by: OBJECT_STORE,
+    },
+    Replaced {
+        section: "data-availability.google-cloud-storage",
+        options: &[
+            ("enable", "bool", "false"),
+            ("access-token", "string", ""),
+            ("access-token-file", "string", ""),
+            ("bucket", "string", ""),
+            ("discard-after-timeout", "bool", "false"),
+            ("object-prefix", "string", ""),
+        ],
+        by: OBJECT_STORE,
+    },
+    Replaced {
+        section: "data-availability.redis-cache",
+        options: &[
+            ("enable", "bool", "false"),
+            ("expiration", "duration", "1h0m0s"),
+            ("key-config", "string", ""),
+            ("url", "string", ""),
+        ],
+        by: "the cache in memory (data-availability.local-cache) needs no server beside it",
+    },
+    Replaced {
+        section: "data-availability",
+        options: &[("panic-on-error", "bool", "false")],
+        by: "errors are answered, logged, counted, and shown as alarms at /status; the server goes on",
+    },
+    Replaced {
+        section: "data-availability.rest-aggregator",
+        options: &[("connection-wait", "duration", "1s")],
+        by: "endpoints that do not answer at the start are tried again with every read; the start does not wait",
+    },
+    Replaced {
+        section: "data-availability.rest-aggregator.sync-to-storage",
+        options: &[
+            ("delay-on-error", "duration", "1s"),
+            ("eager", "bool", "false"),
+            ("eager-lower-bound-block", "uint64", "0"),
+            ("ignore-write-errors", "bool", "true"),
+            ("parent-chain-blocks-per-read", "uint64", "100"),
+            ("retention-period", "duration", "360h0m0s"),
+            ("state-dir", "string", ""),
+            ("sync-expired-data", "bool", "true"),
+        ],
+        by: "what is read from other servers (data-availability.rest-aggregator.urls) is stored as it is read; this \
+             version does not follow the parent chain",
+    },
+    Replaced {
+        section: "",
+        options: &[("pprof", "bool", "false")],
+        by: "programs carry line tables: profile them with perf or another system profiler",
+    },
+    Replaced {
+        section: "pprof-cfg",
+        options: &[("addr", "string", "127.0.0.1"), ("port", "int", "6071")],
+        by: "programs carry line tables: profile them with perf or another system profiler",
+    },
+];
