@@ -229,16 +229,14 @@ impl Launch {
 
     /// Starts the program and waits for its ready line (`<name> ready: rpc=http://... rest=http://...`).
     pub fn start(&self) -> Result<ServerProcess, ProcessError> {
-        let mut process = self.spawn()?;
-        match process.await_ready(self.ready_within) {
-            Ok(()) => Ok(process),
-            Err(error) => Err(error),
-        }
+        let mut process = self.begin()?;
+        process.await_ready(self.ready_within)?;
+        Ok(process)
     }
 
     /// Runs the program to its end, for start-ups that must fail: its exit status and all it printed.
     pub fn run_to_end(&self, within: Duration) -> Result<(ExitStatus, String), ProcessError> {
-        let mut process = self.spawn()?;
+        let mut process = self.begin()?;
         match process.wait_for_exit(within)? {
             Some(status) => Ok((status, process.output())),
             None => {
@@ -249,7 +247,8 @@ impl Launch {
         }
     }
 
-    fn spawn(&self) -> Result<ServerProcess, ProcessError> {
+    /// Starts the program and does not wait: for tests that end it before it is ready.
+    pub fn begin(&self) -> Result<ServerProcess, ProcessError> {
         let program = match &self.program {
             Some(path) => path.clone(),
             None => binary(&self.name)?,
