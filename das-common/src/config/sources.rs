@@ -141,7 +141,7 @@ pub(super) fn environment(env: &[(OsString, OsString)], prefix: &str, schema: &S
         match value.to_str() {
             Some(value) => values.set(name, RawValue::Text(value.to_owned()), origin),
             None => {
-                values.problem(ConfigError::NotUtf8 { origin, lossy: value.to_string_lossy().into_owned() })
+                values.problem(ConfigError::NotUtf8 { origin, lossy: value.to_string_lossy().into_owned() });
             }
         }
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::go_duration::{format_duration, parse_duration};
 
-/// A value as a source gave it.
+/// A value as a source gave it. Without `Debug`: it may be a secret.
 #[derive(Clone, PartialEq)]
 pub enum RawValue {
     /// Text: from the command line, the environment, or a JSON string.

@@ -1,0 +1,224 @@
+//! The list itself.
+
+use super::Fault;
+
+faults! {
+    ["Configuration"]
+    CONFIG_UNKNOWN = "DAS-CONFIG-001": "an option is not known";
+    cause: "its name is misspelt, or it belongs to another program or version";
+    cure: "use the name that the message suggests, or take the option out; --help lists all";
+
+    CONFIG_VALUE = "DAS-CONFIG-002": "the value of an option is wrong";
+    cause: "it is not of the option's type, or outside its bounds";
+    cure: "give a value as the message says, in the source it names";
+
+    CONFIG_COMBINATION = "DAS-CONFIG-003": "options do not work together, or one is missing";
+    cause: "each is right on its own, but the server cannot do what they say together";
+    cure: "change the option that the message names";
+
+    CONFIG_FILE = "DAS-CONFIG-004": "a configuration file cannot be used";
+    cause: "it is missing, not readable, too long, or not a JSON object";
+    cure: "check the path, its mode and the place in the file that the message names";
+
+    CONFIG_COMMITTEE = "DAS-CONFIG-005": "the committee file cannot be used";
+    cause: "it does not parse, repeats a member, has a key that proves nothing, or numbers outside 1 <= k <= H <= n <= 64";
+    cure: "correct the entry that the message names; dastool committee checks a file";
+
+    CONFIG_QUORUM = "DAS-CONFIG-006": "assumed-honest does not agree with the committee file";
+    cause: "data-availability.rpc-aggregator.assumed-honest is not the A that follows from the file's H and k";
+    cure: "leave the option out: the committee file says all of it; dastool committee prints A";
+
+    ["Keys"]
+    KEY_MISSING = "DAS-KEY-001": "a key file is missing or cannot be read";
+    cause: "the directory or file given does not hold the key, or its owner is another user";
+    cure: "check data-availability.key.key-dir and the owner of the files; dastool keygen makes new ones";
+
+    KEY_MALFORMED = "DAS-KEY-002": "a key cannot be read";
+    cause: "it is not base64 or hex, empty, or zero";
+    cure: "restore the file from its backup; a new key means a new keyset for the committee";
+
+    KEY_MISMATCH = "DAS-KEY-003": "public and secret key do not belong together";
+    cause: "das_bls and das_bls.pub are of different pairs";
+    cure: "restore both files from one backup; the public key must be the one in the committee's keyset";
+
+    KEY_MODE = "DAS-KEY-004": "a secret key file can be read by others";
+    cause: "its mode gives rights to the group or to everybody";
+    cure: "chmod 600 the file; if others had access to the machine, make a new key";
+
+    KEY_NOT_MEMBER = "DAS-KEY-005": "the key is not that of a member of the committee file";
+    cause: "the committee file is of another committee, or this member's key was changed";
+    cure: "compare das_bls.pub with the committee file";
+
+    ["Network"]
+    NET_BIND = "DAS-NET-001": "an address cannot be listened on";
+    cause: "another process uses the port, or the address is not of this machine";
+    cure: "choose another port or address, or end the other process";
+
+    NET_OVERLOADED = "DAS-NET-002": "more is being asked at once than the limits allow";
+    cause: "the memory for requests or the number of connections is used up";
+    cure: "try again later; raise limits.max-request-memory if the machine has room";
+
+    NET_SHUTTING_DOWN = "DAS-NET-003": "the server is shutting down";
+    cause: "it was told to stop and finishes what it has begun";
+    cure: "try again when it is back";
+
+    ["Stores"]
+    STORE_NOT_SIGNED = "DAS-STORE-001": "request not properly signed";
+    cause: "its signature is malformed, of another request, or of a signer who may not store";
+    cure: "sign with the key of a batch poster; name its address in data-availability.allowed-signers";
+
+    STORE_NO_METHOD = "DAS-STORE-002": "no signature verification method configured";
+    cause: "the member knows nobody who may store";
+    cure: "name the signers with data-availability.allowed-signers or data-availability.extra-signature-checking-public-key";
+
+    STORE_TIMEOUT = "DAS-STORE-003": "the timeout asked for is too far away";
+    cause: "it is after now + data-availability.local-file-storage.max-retention, or above 2^63 - 1";
+    cure: "ask for an earlier timeout, or raise the option if the disk can hold that much";
+
+    STORE_TOO_LARGE = "DAS-STORE-004": "the batch is larger than allowed";
+    cause: "it is above the limit for one batch or one request body";
+    cure: "make smaller batches, or raise the limit at the aggregator and at every member";
+
+    STORE_DISK_FULL = "DAS-STORE-005": "the disk has too little free space, stores are refused";
+    cause: "less is free than data-availability.local-file-storage.min-free";
+    cure: "make room or enlarge the disk; reads and deletions go on, and stores begin again by themselves";
+
+    STORE_WRITE = "DAS-STORE-006": "a batch could not be written";
+    cause: "the disk or the file system reported an error";
+    cure: "look at the system's log for disk errors; nothing was signed";
+
+    STORE_SIGN = "DAS-STORE-007": "a batch could not be signed";
+    cause: "the key is not available";
+    cure: "check the key options; the batch itself is stored";
+
+    ["Chunked stores"]
+    CHUNK_STALE = "DAS-CHUNK-001": "too much time has elapsed since request was signed";
+    cause: "the request's time is more than 5 minutes from this server's clock";
+    cure: "set both clocks by NTP";
+
+    CHUNK_REPLAY = "DAS-CHUNK-002": "a chunked store was begun with a signature seen before";
+    cause: "the request was sent twice, or two batches of one size were begun in one second";
+    cure: "sign again with a new time";
+
+    CHUNK_SIZES = "DAS-CHUNK-003": "the sizes of a chunked store do not fit together";
+    cause: "one is zero, or the number and size of chunks do not make the total size";
+    cure: "correct the client; every chunk but the last has the size announced";
+
+    CHUNK_PENDING = "DAS-CHUNK-004": "too many chunked stores are pending";
+    cause: "limits.max-pending-messages or limits.max-pending-bytes is reached";
+    cure: "try again in a minute, or send batches in one piece; raise the limits if memory allows";
+
+    CHUNK_UNKNOWN = "DAS-CHUNK-005": "there is no such chunked store";
+    cause: "it was finished, dropped after an error, or idle for limits.pending-idle-timeout";
+    cure: "begin again";
+
+    CHUNK_MISFIT = "DAS-CHUNK-006": "a chunk does not fit";
+    cause: "its number or its length is not as announced";
+    cure: "correct the client";
+
+    CHUNK_CONFLICT = "DAS-CHUNK-007": "a chunk came twice with different bytes";
+    cause: "the client mixed up two batches, or something on the way changes requests";
+    cure: "begin again; if it happens again, look at what stands between client and server";
+
+    CHUNK_INCOMPLETE = "DAS-CHUNK-008": "a chunked store was committed before all chunks arrived";
+    cause: "a chunk was lost, or commit overtook it";
+    cure: "begin again; commit when every chunk was answered";
+
+    ["Reads"]
+    READ_NOT_FOUND = "DAS-READ-001": "there is no batch of that hash";
+    cause: "it was never stored here, or its timeout has passed, and no other server has it";
+    cure: "ask another member; if it should be here, run dastool doctor";
+
+    READ_CORRUPT = "DAS-READ-002": "a stored batch no longer hashes to its name";
+    cause: "the disk returned other bytes than were written";
+    cure: "check the disk; store the batch again or read it from another member, either heals it";
+
+    READ_FALLBACK = "DAS-READ-003": "no server to read from answered rightly";
+    cause: "every endpoint failed, timed out, or sent bytes of another hash";
+    cure: "look at the endpoints' states at /status, and at data-availability.rest-aggregator.urls";
+
+    READ_ENDPOINT_LIES = "DAS-READ-004": "a server sent bytes that do not hash to what was asked";
+    cause: "it is broken or hostile; its bytes were not used";
+    cure: "take it out of the URLs and tell who runs it";
+
+    READ_LIST = "DAS-READ-005": "the online list of servers cannot be fetched";
+    cause: "its URL does not answer, or answers with something else";
+    cure: "check data-availability.rest-aggregator.online-url-list; the servers known so far stay in use";
+
+    ["Database"]
+    DB_DIRECTORY = "DAS-DB-001": "the data directory cannot be used";
+    cause: "it is missing, not a directory, or not readable and writable by this user";
+    cure: "make it, or correct data-availability.local-file-storage.data-dir and its owner";
+
+    DB_LOCKED = "DAS-DB-002": "the data directory is in use";
+    cause: "another das-node runs on it";
+    cure: "end the other one; a data directory belongs to one process";
+
+    DB_CORRUPT = "DAS-DB-003": "the database is damaged";
+    cause: "a file of it was changed, cut off or lost, or the disk is failing";
+    cure: "check the disk; move the directory away, start with an empty one and read batches back from the committee";
+
+    DB_VERSION = "DAS-DB-004": "the database was written by a newer version";
+    cause: "an older program was started on it";
+    cure: "start the newer version; records are not converted back";
+
+    DB_IO = "DAS-DB-005": "the disk reported an error";
+    cause: "reading, writing or syncing failed";
+    cure: "look at the system's log; the server refuses stores until it is started again on a sound disk";
+
+    DB_RECORD = "DAS-DB-006": "a record cannot be read";
+    cause: "its bytes fail their checksum or are of no known form";
+    cure: "the batch is read from elsewhere if it can be; check the disk";
+
+    ["Expiry and clock"]
+    CLOCK_JUMPED = "DAS-CLOCK-001": "the clock jumped, nothing is deleted";
+    cause: "it is more than 1 h from what the time last noted allows";
+    cure: "set the clock by NTP; if it is right, restart the server to accept it";
+
+    EXPIRY_BEHIND = "DAS-CLOCK-002": "batches past their time are not being deleted";
+    cause: "deleting fails or cannot keep up";
+    cure: "look at the log for the reason; the disk fills meanwhile";
+
+    ["Committee and aggregator"]
+    QUORUM_MISSED = "DAS-QUORUM-001": "too few members signed";
+    cause: "members did not answer in time or refused; the message names each with its reason";
+    cure: "cure the members named; what was stored is kept by those that stored it, no certificate exists";
+
+    QUORUM_THIN = "DAS-QUORUM-002": "so many members fail that one more stops the committee";
+    cause: "members are down or refuse; see their states at /status";
+    cure: "bring the members back; the next failure would end certificates";
+
+    MEMBER_DOWN = "DAS-MEMBER-001": "a member does not answer";
+    cause: "it is down, unreachable, or slower than data-availability.request-timeout";
+    cure: "tell who runs it; dastool doctor says what is wrong with it";
+
+    MEMBER_REFUSES = "DAS-MEMBER-002": "a member refuses stores";
+    cause: "it answers with an error, which the message gives";
+    cure: "tell who runs it what it says; often it does not know the signer, or its disk is full";
+
+    MEMBER_WRONG = "DAS-MEMBER-003": "a member's answer is wrong";
+    cause: "its signature, data hash or timeout is not right under its key in the committee file; it did not count";
+    cure: "compare its key with the committee file; if they agree, the member is broken or hostile";
+
+    STORE_KEY_MISSING = "DAS-MEMBER-004": "there is no store key for a chunked store";
+    cause: "what goes to members in chunks is signed by the aggregator, and it has no key";
+    cure: "give data-availability.store-key.file and name its address at the members, or raise their body limits";
+
+    ["Provider"]
+    PROVIDER_TOKEN = "DAS-PROVIDER-001": "a caller showed no valid token";
+    cause: "the two sides' secrets differ, or a clock is more than 60 s off";
+    cure: "give both sides the same secret file, and set the clocks by NTP";
+
+    PROVIDER_HOST = "DAS-PROVIDER-002": "invalid host specified";
+    cause: "the Host header is a name that is not allowed";
+    cure: "use the address, or name it in provider-server.allowed-hosts";
+
+    PROVIDER_KEYSET = "DAS-PROVIDER-003": "a keyset is not known";
+    cause: "it is none of this committee's, and the parent chain was not asked";
+    cure: "give the committee file whose keyset it is";
+
+    ["Programs"]
+    PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
+    cause: "a mistake in the program; the request it worked on failed";
+    cure: "report it with the lines of the log around it";
+}
