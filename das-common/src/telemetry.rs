@@ -1,5 +1,22 @@
 //! Logs and metrics of a server.
+//!
+//! Logs go to standard error, one line each, as text or as JSON; standard output is for the line that says that the
+//! server is ready. A request's lines carry its id, through the span of [`request_span`].
+//!
+//! Metrics are rendered by [`MetricsHandle::render`] in Prometheus' text form. The names on the dashboards of Nitro's
+//! operators (spec section 11) are there with the units those dashboards expect, our own beside them; all are in
+//! [`names`].
 
 mod level;
+mod logging;
+mod metering;
+pub mod names;
+mod process;
 
 pub use level::{LogFormat, LogLevel};
+pub use logging::{LogError, RequestId, init_logging, request_span};
+pub use metering::{Meter, MetricsHandle, canonical_metric_name, init_metrics, member_store_counters};
+pub use process::{ProcessUse, process_use, watch_process};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! What the process itself uses.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio_util::sync::CancellationToken;
+
+use super::metering::MetricsHandle;
+use super::names;
+
+/// Memory, files, threads and CPU time of this process.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProcessUse {
+    /// Resident memory in bytes.
+    pub memory: u64,
+    /// Files open.
+    pub files: u64,
+    /// Threads.
+    pub threads: u64,
+    /// CPU time, of user and system together.
+    pub cpu: Duration,
+}
+
+/// What this process uses now. Zero where the system does not tell.
+pub fn process_use() -> ProcessUse {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let number = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    ProcessUse {
+        memory: number("VmRSS:").unwrap_or(0) * 1024,
+        files: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+        threads: number("Threads:").unwrap_or(0),
+        cpu: Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)),
+    }
+}
+
+/// Publishes what the process uses every `interval`, and keeps the metrics' memory bounded, until `shutdown`.
+pub async fn watch_process(
+    handle: MetricsHandle,
+    program: &'static str,
+    version: &'static str,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    metrics::gauge!(names::PROCESS_START).set(now.as_secs_f64());
+    metrics::gauge!(names::BUILD_INFO, "program" => program, "version" => version).set(1.0);
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(100)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let used = process_use();
+        metrics::gauge!(names::PROCESS_MEMORY).set(used.memory as f64);
+        metrics::gauge!(names::PROCESS_FILES).set(used.files as f64);
+        metrics::gauge!(names::PROCESS_THREADS).set(used.threads as f64);
+        metrics::gauge!(names::PROCESS_CPU).set(used.cpu.as_secs_f64());
+        handle.upkeep();
+    }
+}
