@@ -1,1 +1,322 @@
-//! Signatures of store requests.
+//! Who may store: the signatures of store requests (spec section 5).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+
+use rand::RngCore;
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::data_hash::DataHash;
+use crate::keccak::keccak256;
+
+const DOMAIN: &[u8] = b"Arbitrum Nitro DAS API Store:";
+
+/// Bytes of a request signature.
+pub const SIGNATURE_BYTES: usize = 65;
+
+/// An Ethereum address. Displayed with its checksum (EIP-55).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address([u8; 20]);
+
+/// What is no address.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("an address is 0x and 40 hex digits, not {got} characters of which some may be no hex")]
+pub struct ParseAddressError {
+    /// Characters given.
+    pub got: usize,
+}
+
+impl Address {
+    /// Takes the bytes of an address.
+    pub const fn from_bytes(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+
+    fn of(key: &PublicKey) -> Self {
+        let hash = keccak256(&key.serialize_uncompressed()[1..]);
+        Self(hash[12..].try_into().expect("20 bytes"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = const_hex::encode(self.0);
+        let hash = keccak256(digits.as_bytes());
+        f.write_str("0x")?;
+        for (i, digit) in digits.chars().enumerate() {
+            let nibble = hash[i / 2] >> (4 * (1 - i % 2)) & 0xf;
+            fmt::Write::write_char(f, if nibble >= 8 { digit.to_ascii_uppercase() } else { digit })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Address {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 20];
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        if digits.starts_with("0x") || const_hex::decode_to_slice(digits, &mut bytes).is_err() {
+            return Err(ParseAddressError { got: text.len() });
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What a store request's signature is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestDigest([u8; 32]);
+
+impl RequestDigest {
+    fn over(data: &[u8], extras: &[u64]) -> Self {
+        let extras: Vec<u8> = extras.iter().flat_map(|extra| extra.to_be_bytes()).collect();
+        Self(*DataHash::of_parts(&[DOMAIN, &extras, data]).as_bytes())
+    }
+
+    /// Of `das_store`.
+    pub fn store(message: &[u8], timeout: u64) -> Self {
+        Self::over(message, &[timeout])
+    }
+
+    /// Of `das_startChunkedStore`.
+    pub fn start_chunked(
+        timestamp: u64,
+        n_chunks: u64,
+        chunk_size: u64,
+        total_size: u64,
+        timeout: u64,
+    ) -> Self {
+        Self::over(&[], &[timestamp, n_chunks, chunk_size, total_size, timeout])
+    }
+
+    /// Of `das_sendChunk`.
+    pub fn send_chunk(chunk: &[u8], message_id: u64, chunk_id: u64) -> Self {
+        Self::over(chunk, &[message_id, chunk_id])
+    }
+
+    /// Of `das_commitChunkedStore`.
+    pub fn commit_chunked(message_id: u64) -> Self {
+        Self::over(&[], &[message_id])
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// What is no signature of a request.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureError {
+    /// Too few or too many bytes.
+    #[error("a request signature is {SIGNATURE_BYTES} bytes long, not {got}")]
+    Length {
+        /// Bytes given.
+        got: usize,
+    },
+    /// The last byte.
+    #[error("invalid signature recovery id: {got} is none of 0, 1, 27, 28")]
+    RecoveryId {
+        /// The last byte.
+        got: u8,
+    },
+    /// No key has made it.
+    #[error("no key can have made this signature")]
+    Impossible,
+}
+
+/// What is no key for signing requests.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum StoreKeyError {
+    /// A secret key.
+    #[error("a store key is 64 hex digits below the group order of secp256k1")]
+    Secret,
+    /// A public key.
+    #[error("a public key is 0x and the hex of the 65 bytes of an uncompressed secp256k1 key")]
+    Public,
+}
+
+/// A secret key that signs store requests. Never printed.
+pub struct StoreKey(SecretKey);
+
+impl Drop for StoreKey {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
+
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreKey(..)")
+    }
+}
+
+impl StoreKey {
+    /// Draws a key.
+    pub fn generate() -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        loop {
+            rand::rng().fill_bytes(&mut *bytes);
+            if let Ok(key) = SecretKey::from_byte_array(*bytes) {
+                return Self(key);
+            }
+        }
+    }
+
+    /// Reads 64 hex digits, with or without 0x.
+    pub fn from_hex(text: &str) -> Result<Self, StoreKeyError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        const_hex::decode_to_slice(text, &mut *bytes).map_err(|_| StoreKeyError::Secret)?;
+        SecretKey::from_byte_array(*bytes).map(Self).map_err(|_| StoreKeyError::Secret)
+    }
+
+    /// 64 hex digits, as in the key file.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(const_hex::encode(self.0.secret_bytes()))
+    }
+
+    /// The address that requests signed with it come from.
+    pub fn address(&self) -> Address {
+        Address::of(&self.0.public_key(SECP256K1))
+    }
+
+    /// The uncompressed public key.
+    pub fn public_key(&self) -> [u8; 65] {
+        self.0.public_key(SECP256K1).serialize_uncompressed()
+    }
+
+    /// Signs a request: `r || s || v`, v being 0 or 1 (RFC 6979, so equal requests give equal signatures).
+    pub fn sign(&self, digest: &RequestDigest) -> [u8; SIGNATURE_BYTES] {
+        let message = Message::from_digest(digest.0);
+        let (id, bytes) = SECP256K1.sign_ecdsa_recoverable(message, &self.0).serialize_compact();
+        let mut out = [0; SIGNATURE_BYTES];
+        out[..64].copy_from_slice(&bytes);
+        out[64] = u8::try_from(i32::from(id)).expect("a recovery id is 0 to 3");
+        out
+    }
+}
+
+fn recover_key(digest: &RequestDigest, signature: &[u8]) -> Result<PublicKey, SignatureError> {
+    let signature: &[u8; SIGNATURE_BYTES] =
+        signature.try_into().map_err(|_| SignatureError::Length { got: signature.len() })?;
+    let id = match signature[64] {
+        0 | 27 => RecoveryId::Zero,
+        1 | 28 => RecoveryId::One,
+        got => return Err(SignatureError::RecoveryId { got }),
+    };
+    let message = Message::from_digest(digest.0);
+    RecoverableSignature::from_compact(&signature[..64], id)
+        .and_then(|signature| SECP256K1.recover_ecdsa(message, &signature))
+        .map_err(|_| SignatureError::Impossible)
+}
+
+/// The address that signed a request: 65 bytes, v being 0, 1, 27 or 28, any s.
+pub fn recover(digest: &RequestDigest, signature: &[u8]) -> Result<Address, SignatureError> {
+    recover_key(digest, signature).map(|key| Address::of(&key))
+}
+
+/// Reads the configured public key of a signer: 65 bytes in hex, with or without 0x.
+pub fn parse_public_key(text: &str) -> Result<Address, StoreKeyError> {
+    let mut bytes = [0; 65];
+    const_hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| StoreKeyError::Public)?;
+    PublicKey::from_byte_array_uncompressed(bytes)
+        .map(|key| Address::of(&key))
+        .map_err(|_| StoreKeyError::Public)
+}
+
+/// Why a request is refused. The texts are those that callers know.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum AuthError {
+    /// Signed by nobody who may, or not at all.
+    #[error("request not properly signed")]
+    NotProperlySigned,
+    /// Nobody may.
+    #[error("no signature verification method configured")]
+    NotConfigured,
+}
+
+/// Somebody else to ask whether an address may store, such as a contract.
+pub trait SignerRegistry: Send + Sync {
+    /// Whether requests of this address are accepted.
+    fn may_store(&self, address: Address) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+/// Whose store requests are accepted.
+#[derive(Default)]
+pub struct StoreSigners {
+    disabled: bool,
+    allowed: Vec<Address>,
+    registry: Option<Box<dyn SignerRegistry>>,
+}
+
+impl StoreSigners {
+    /// Accepts requests of these addresses.
+    pub fn allowing(allowed: Vec<Address>) -> Self {
+        Self { allowed, ..Self::default() }
+    }
+
+    /// Accepts everything. For tests only.
+    pub fn unchecked() -> Self {
+        Self { disabled: true, ..Self::default() }
+    }
+
+    /// Asks `registry` about addresses that are not on the list.
+    #[must_use]
+    pub fn with_registry(self, registry: impl SignerRegistry + 'static) -> Self {
+        Self { registry: Some(Box::new(registry)), ..self }
+    }
+
+    /// Whether anybody may store.
+    pub fn is_configured(&self) -> bool {
+        self.disabled || !self.allowed.is_empty() || self.registry.is_some()
+    }
+
+    /// Whether everybody may store.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
+    }
+
+    /// Checks a request. The digest is computed only if there is something to check it against.
+    pub async fn check(
+        &self,
+        digest: impl FnOnce() -> RequestDigest + Send,
+        signature: &[u8],
+    ) -> Result<(), AuthError> {
+        if self.disabled {
+            return Ok(());
+        }
+        if !self.is_configured() {
+            return Err(AuthError::NotConfigured);
+        }
+        let address = {
+            if signature.len() != SIGNATURE_BYTES {
+                return Err(AuthError::NotProperlySigned);
+            }
+            recover(&digest(), signature).map_err(|_| AuthError::NotProperlySigned)?
+        };
+        if self.allowed.contains(&address) {
+            return Ok(());
+        }
+        match &self.registry {
+            Some(registry) if registry.may_store(address).await => Ok(()),
+            _ => Err(AuthError::NotProperlySigned),
+        }
+    }
+}
