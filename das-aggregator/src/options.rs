@@ -264,3 +264,6 @@ impl ProviderServerOptions {
 fn body_limit(option: usize) -> usize {
     if option == 0 { DEFAULT_BODY_LIMIT } else { option }
 }
+
+#[cfg(test)]
+mod tests;

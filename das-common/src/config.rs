@@ -23,6 +23,7 @@ mod error;
 mod go_duration;
 mod jsonc;
 mod load;
+mod page;
 mod print;
 mod schema;
 pub mod sections;
@@ -33,6 +34,7 @@ pub use error::{ConfigError, ConfigErrors, Problem, Source};
 pub use go_duration::{DurationError, format_duration, parse_duration};
 pub use jsonc::strip_comments;
 pub use load::{Inputs, Loaded, Outcome, load, load_or_exit, load_process};
+pub use page::{check_page, page};
 pub use schema::{At, Field, OptionSpec, Replaced, Schema, Values, dashed, nearest};
 pub use value::{ByteSize, OptionValue, RawValue, Secret};
 

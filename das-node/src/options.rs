@@ -212,3 +212,6 @@ impl NodeOptions {
         !key.key_dir.as_os_str().is_empty() || !key.priv_key.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,15 +24,9 @@ pub(super) fn help<T: Program>(schema: &Schema) -> String {
          (--conf.env-prefix). In brackets: its type and its default.\n",
         T::NAME
     );
-    let mut groups: Vec<&str> = Vec::new();
-    for spec in schema.options().iter().filter(|spec| spec.replaced_by.is_none()) {
-        if !groups.contains(&spec.group) {
-            groups.push(spec.group);
-        }
-    }
-    for group in groups {
+    for (group, specs) in groups(schema) {
         let _ = write!(out, "\n{group}\n");
-        for spec in schema.options().iter().filter(|o| o.group == group && o.replaced_by.is_none()) {
+        for spec in specs {
             let default = if spec.default.is_empty() || spec.default == "false" {
                 String::new()
             } else {
@@ -43,14 +37,32 @@ pub(super) fn help<T: Program>(schema: &Schema) -> String {
         }
     }
     let _ = write!(out, "\nAccepted for compatibility, without effect\n");
-    for (names, reason) in by_reason(schema.options().iter().filter(|spec| spec.replaced_by.is_some())) {
-        paragraph(&mut out, &format!("{}: {reason}.", fold(&names)), 2);
+    for (names, reason) in replaced(schema) {
+        paragraph(&mut out, &format!("{names}: {reason}."), 2);
     }
     let _ = write!(
         out,
         "\nOther\n  --help, -h\n        Print this text.\n  --version, -V\n        Print the version.\n"
     );
     out
+}
+
+/// The options that do something, under their headings, both in the order of their declaration.
+pub(super) fn groups(schema: &Schema) -> Vec<(&str, Vec<&OptionSpec>)> {
+    let mut groups: Vec<(&str, Vec<&OptionSpec>)> = Vec::new();
+    for spec in schema.options().iter().filter(|spec| spec.replaced_by.is_none()) {
+        match groups.iter_mut().find(|(name, _)| *name == spec.group) {
+            Some((_, specs)) => specs.push(spec),
+            None => groups.push((spec.group, vec![spec])),
+        }
+    }
+    groups
+}
+
+/// The options without effect, as lines of names and reason.
+pub(super) fn replaced(schema: &Schema) -> Vec<(String, &'static str)> {
+    let all = schema.options().iter().filter(|spec| spec.replaced_by.is_some());
+    by_reason(all).into_iter().map(|(names, reason)| (fold(&names), reason)).collect()
 }
 
 /// Writes `text` wrapped to [`WIDTH`], each line indented.

@@ -195,7 +195,7 @@ pub(super) fn notices(options: &NodeOptions) -> Vec<String> {
     }
     if options.enable_rpc && !names_signers(options) {
         lines.push(
-            "no signature verification method is configured: every store will be refused; name the batch posters \
+            "no signature verification method configured: every store will be refused; name the batch posters \
              and the sequencer with --data-availability.allowed-signers"
                 .to_owned(),
         );

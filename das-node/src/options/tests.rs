@@ -1,0 +1,106 @@
+use das_common::config::{Inputs, Loaded, Outcome, load};
+
+use super::*;
+
+fn outcome(args: &str) -> Result<Outcome<NodeOptions>, String> {
+    load(&Inputs::of_args(args.split_whitespace())).map_err(|problems| problems.to_string())
+}
+
+fn run(args: &str) -> Loaded<NodeOptions> {
+    match outcome(args) {
+        Ok(Outcome::Run(loaded)) => loaded,
+        other => panic!("{args}: {other:?}"),
+    }
+}
+
+fn sample(name: &str) -> Loaded<NodeOptions> {
+    run(&format!("--conf.file {}/sample/{name}", env!("CARGO_MANIFEST_DIR")))
+}
+
+const MEMBER: &str = "--enable-rpc --data-availability.key.key-dir k --data-availability.local-file-storage.enable \
+                      --data-availability.local-file-storage.data-dir d";
+
+#[test]
+fn the_samples_are_usable_as_they_are() {
+    let member = sample("member.jsonc");
+    assert!(member.notices.is_empty(), "{:?}", member.notices);
+    let member = member.options;
+    assert!(member.enable_rpc && member.enable_rest && member.metrics && member.has_key());
+    assert_eq!(member.data_availability.rest_aggregator.urls.len(), 2);
+    assert_eq!(member.data_availability.local_file_storage.min_free, ByteSize(10 << 30));
+
+    let mirror = sample("mirror.jsonc").options;
+    assert!(mirror.enable_rest && !mirror.enable_rpc && !mirror.has_key());
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/options-das-node.md");
+    das_common::config::check_page::<NodeOptions>(std::path::Path::new(path));
+}
+
+#[test]
+fn every_start_that_cannot_work_names_the_option_and_the_cure() {
+    for (args, expected) in [
+        ("", "please specify at least one of --enable-rest or --enable-rpc"),
+        (
+            "--enable-rpc",
+            "--data-availability.key.key-dir: a member that takes stores (--enable-rpc) signs them",
+        ),
+        ("--enable-rest", "--data-availability.local-file-storage.enable: there is no storage"),
+        (
+            "--enable-rest --data-availability.local-file-storage.enable",
+            "--data-availability.local-file-storage.data-dir: the batch store is enabled and has no directory",
+        ),
+        (
+            "--data-availability.key.key-dir a --data-availability.key.priv-key b",
+            "--data-availability.key.priv-key (command line): --data-availability.key.key-dir is given too",
+        ),
+        (
+            "--parent-chain.sequencer-inbox-address xyz",
+            "\"xyz\" is no address; give the contract's address, or none",
+        ),
+        ("--data-availability.allowed-signers 0x12", "\"0x12\" is no address; give 0x and 40 hex digits"),
+        (
+            "--data-availability.rest-aggregator.enable",
+            "reading from other servers is enabled and none is named",
+        ),
+        ("--data-availability.rest-aggregator.strategy fastest", "\"fastest\" is no strategy"),
+        ("--enable-rpc --enable-rest --rest-port 9876", "port 9876 of localhost is that of --rpc-port too"),
+        (
+            "--rpc-server-body-limit 999999999",
+            "--limits.max-request-memory: 256MiB is below the longest body allowed",
+        ),
+        ("--log-level NOPE", "--log-level (command line): \"NOPE\" is wrong: expected TRACE, DEBUG"),
+        ("--log-type NOPE", "expected plaintext or json"),
+        ("--data-dir x", "the nearest known one is --data-availability.local-file-storage.data-dir"),
+        ("--enabel-rpc", "the nearest known one is --enable-rpc"),
+    ] {
+        match outcome(args) {
+            Err(problems) => {
+                assert!(problems.contains(expected), "{args}: expected {expected}\nin {problems}")
+            }
+            Ok(other) => panic!("{args}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_contract_address_alone_would_refuse_every_store() {
+    let inbox = "--parent-chain.sequencer-inbox-address 0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE";
+    assert!(outcome(&format!("{MEMBER} {inbox}")).is_err_and(|p| p.contains("allowed-signers")));
+    let named = run(&format!(
+        "{MEMBER} {inbox} --data-availability.allowed-signers=0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE"
+    ));
+    assert!(named.notices[0].contains("does not ask the contract"), "{:?}", named.notices);
+    // Starts as Nitro's server does, and says what will happen.
+    assert!(run(MEMBER).notices[0].contains("no signature verification method configured"));
+    let open = run(&format!("{MEMBER} --data-availability.disable-signature-checking"));
+    assert!(open.notices[0].contains("SIGNATURES ARE NOT CHECKED"));
+}
+
+#[test]
+fn body_limit_zero_is_nitros_default() {
+    assert_eq!(run(MEMBER).options.rpc_body_limit(), 5_242_880);
+    assert_eq!(run(&format!("{MEMBER} --rpc-server-body-limit 2000")).options.rpc_body_limit(), 2_000);
+}
