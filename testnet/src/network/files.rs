@@ -299,7 +299,7 @@ mod tests {
             let refused = open_or_create(dir.path(), &plan);
             assert!(matches!(refused, Err(FilesError::Policy { .. })), "{plan:?}: {refused:?}");
         }
-        let plan = Plan { base_port: 65_500, ..PLAN };
+        let plan = Plan { base_port: 65_510, ..PLAN };
         assert!(matches!(open_or_create(dir.path(), &plan), Err(FilesError::Ports { .. })));
     }
 }
