@@ -1,0 +1,253 @@
+//! The REST port of everything that serves batches: members, mirrors and aggregators (spec section 7).
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/get-by-hash/<64 hex, with or without 0x>` | 200 `{"data":"<base64>"}`, 404, 400 for what is no 32-byte hash, 503 when it cannot be told |
+//! | `/health` and anything that starts so | 200 or 503, empty |
+//! | `/expiration-policy`, with or without more behind a slash | 200 `{"expirationPolicy":"..."}` |
+//! | `/status` | 200, the server's state as JSON |
+//! | anything else | 400 |
+//!
+//! GET and HEAD are answered, any other method gets 405. A batch found may be cached for four weeks, since its name is its hash;
+//! anything else for a second.
+//!
+//! # Speed
+//! A small batch is answered in a few tens of microseconds, nearly all of them the kernel's. So there is one handler, which
+//! looks at the path itself, and a batch's answer is one [`Bytes`] that is only handed on.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::batch::VerifiedBatch;
+use crate::data_hash::DataHash;
+use crate::telemetry::Meter;
+use crate::wire::{self, ExpirationPolicy};
+
+const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
+const SHORTLY: HeaderValue = HeaderValue::from_static(wire::CACHE_OTHER);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+const GET_BY_HASH: &str = "/get-by-hash/";
+
+/// The body of the answer for one batch, checked and encoded. Cheap to clone, which makes it the form to cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedBatch {
+    body: Bytes,
+}
+
+impl EncodedBatch {
+    /// Encodes a batch.
+    pub fn new(batch: &VerifiedBatch) -> Self {
+        Self { body: wire::get_by_hash_answer(batch.bytes()).into() }
+    }
+
+    /// The body as it goes out.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// What stands behind a REST port.
+pub trait BatchSource: Send + Sync + 'static {
+    /// Why a batch could be neither found nor said to be missing. It is logged by the source; the caller gets 503.
+    type Error: std::error::Error + Send;
+
+    /// The batch of this name; `None` when it is certain not to be here.
+    fn get(&self, hash: &DataHash) -> impl Future<Output = Result<Option<EncodedBatch>, Self::Error>> + Send;
+
+    /// How long batches are kept.
+    fn expiration_policy(&self) -> ExpirationPolicy;
+
+    /// Can it serve, and store if that is its task?
+    fn healthy(&self) -> impl Future<Output = bool> + Send;
+
+    /// The server's state, as one JSON value.
+    fn status(&self) -> impl Future<Output = String> + Send;
+}
+
+/// The routes of a REST port. To be called after [`init_metrics`](crate::telemetry::init_metrics).
+pub fn router<S: BatchSource>(source: Arc<S>) -> axum::Router {
+    let port = Arc::new(Port { source, meter: Meter::of_reads() });
+    axum::Router::new().fallback(move |request: Request| {
+        let port = port.clone();
+        // The body of a GET means nothing and is dropped unread.
+        let question = Question::of(&request);
+        drop(request);
+        async move { port.answer(question).await }
+    })
+}
+
+struct Port<S> {
+    source: Arc<S>,
+    meter: Meter,
+}
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Batch(DataHash),
+    BadHash,
+    Health,
+    ExpirationPolicy,
+    Status,
+    Unknown,
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        // Everybody asks in this form; what does not fit is looked at with patience.
+        if let Some(hash) = path.strip_prefix(GET_BY_HASH).and_then(|hash| hash.parse().ok()) {
+            return Self::Batch(hash);
+        }
+        let Some(path) = clean(path) else { return Self::Unknown };
+        if let Some(hash) = path.strip_prefix(GET_BY_HASH) {
+            // `0X` is taken as little as anything else that is not exactly a hash.
+            return hash.parse().map_or(Self::BadHash, Self::Batch);
+        }
+        if path.starts_with("/health") {
+            Self::Health
+        } else if path == "/expiration-policy" || path.starts_with("/expiration-policy/") {
+            Self::ExpirationPolicy
+        } else if path == "/status" {
+            Self::Status
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// The path as Go's servers understand it: percent-decoded, without empty, `.` and `..` segments and without a slash
+/// at the end. `None` when the percent signs are wrong.
+fn clean(path: &str) -> Option<String> {
+    let mut segments: Vec<&str> = Vec::new();
+    let decoded: Cow<'_, str> = if path.contains('%') { Cow::Owned(percent_decode(path)?) } else { path.into() };
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    let mut cleaned = String::with_capacity(decoded.len() + 1);
+    for segment in segments {
+        cleaned.push('/');
+        cleaned.push_str(segment);
+    }
+    Some(cleaned)
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = char::from(bytes.next()?).to_digit(16)?;
+        let low = char::from(bytes.next()?).to_digit(16)?;
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+/// A request, understood.
+#[derive(Debug)]
+enum Question {
+    Get(Route),
+    Head(Route),
+    OtherMethod,
+}
+
+impl Question {
+    fn of(request: &Request) -> Self {
+        match *request.method() {
+            Method::GET => Self::Get(Route::of(request.uri().path())),
+            Method::HEAD => Self::Head(Route::of(request.uri().path())),
+            _ => Self::OtherMethod,
+        }
+    }
+}
+
+impl<S: BatchSource> Port<S> {
+    async fn answer(&self, question: Question) -> Response {
+        let (route, head) = match question {
+            Question::Get(route) => (route, false),
+            Question::Head(route) => (route, true),
+            Question::OtherMethod => {
+                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                return response;
+            }
+        };
+        match route {
+            Route::Batch(hash) => self.batch(&hash, head).await,
+            Route::BadHash => {
+                self.meter.failed(Instant::now());
+                empty(StatusCode::BAD_REQUEST)
+            }
+            Route::Health if self.source.healthy().await => empty(StatusCode::OK),
+            Route::Health => empty(StatusCode::SERVICE_UNAVAILABLE),
+            Route::ExpirationPolicy => {
+                let policy = self.source.expiration_policy();
+                json(policy.rest_answer().into(), SHORTLY, head)
+            }
+            Route::Status => {
+                let mut status = self.source.status().await;
+                status.push('\n');
+                json(status.into(), SHORTLY, head)
+            }
+            Route::Unknown => empty(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    async fn batch(&self, hash: &DataHash, head: bool) -> Response {
+        let started = Instant::now();
+        match self.source.get(hash).await {
+            Ok(Some(batch)) => {
+                self.meter.succeeded(started, batch.body.len());
+                json(batch.body, FOREVER, head)
+            }
+            Ok(None) => {
+                self.meter.failed(started);
+                empty(StatusCode::NOT_FOUND)
+            }
+            Err(error) => {
+                self.meter.failed(started);
+                tracing::warn!(%hash, %error, "a batch could not be read");
+                empty(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
+    }
+}
+
+fn json(body: Bytes, cache: HeaderValue, head: bool) -> Response {
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(if head { Body::empty() } else { Body::from(body) });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, cache);
+    response
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CACHE_CONTROL, SHORTLY);
+    response
+}
+
+#[cfg(test)]
+mod tests;
