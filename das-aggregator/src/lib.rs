@@ -1,4 +1,14 @@
 //! The front of a committee.
 
+pub mod api;
+pub mod backlog;
+pub mod collect;
+pub mod fan_out;
+pub mod health;
+pub mod member;
 pub mod options;
+pub mod read;
+pub mod retry;
+pub mod store;
 pub mod tool;
+pub mod watch;

@@ -262,13 +262,18 @@ impl RestReader {
         let mut root = true;
         while let Some(url) = walk.next() {
             let text = match Endpoint::parse(&url) {
-                Ok(endpoint) => self.shared.http.get(&endpoint, "", LIST_TIMEOUT, MAX_LIST_BYTES).await.map_err(
-                    |error| error.to_string(),
-                ),
+                Ok(endpoint) => self
+                    .shared
+                    .http
+                    .get(&endpoint, "", LIST_TIMEOUT, MAX_LIST_BYTES)
+                    .await
+                    .map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match text {
-                Ok(answer) if answer.status == StatusCode::OK => walk.feed(&String::from_utf8_lossy(&answer.body)),
+                Ok(answer) if answer.status == StatusCode::OK => {
+                    walk.feed(&String::from_utf8_lossy(&answer.body))
+                }
                 Ok(answer) => warn!(status = %answer.status, "an online URL list cannot be fetched"),
                 Err(reason) => warn!(%reason, "an online URL list cannot be fetched"),
             }

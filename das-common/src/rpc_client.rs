@@ -105,7 +105,9 @@ impl CallError {
             }
             // A member's own words do not say whether it will change its mind; -32000 covers a full disk as well as
             // a wrong signature.
-            Self::Rpc { .. } | Self::Malformed { .. } | Self::EmptyMessage | Self::LimitTooSmall { .. } => false,
+            Self::Rpc { .. } | Self::Malformed { .. } | Self::EmptyMessage | Self::LimitTooSmall { .. } => {
+                false
+            }
         }
     }
 }
@@ -242,7 +244,9 @@ impl MemberClient {
             let (id, chunk_size) = loop {
                 match self.start_chunked(message.len(), timeout, key, largest, deadline).await {
                     Ok(started) => break started,
-                    Err(CallError::Rpc { message, .. }) if tries < STARTS && message.contains("already seen") => {
+                    Err(CallError::Rpc { message, .. })
+                        if tries < STARTS && message.contains("already seen") =>
+                    {
                         tries += 1;
                     }
                     Err(error) => return Err(error),
@@ -342,7 +346,8 @@ impl MemberClient {
 /// The start of a text that somebody else wrote, in one line.
 fn shortened(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(4 * MAX_TEXT)]);
-    let mut out: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
+    let mut out: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
     if text.chars().count() > MAX_TEXT {
         let _ = write!(out, "...");
     }

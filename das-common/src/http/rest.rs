@@ -129,7 +129,8 @@ impl Route {
 /// at the end. `None` when the percent signs are wrong.
 fn clean(path: &str) -> Option<String> {
     let mut segments: Vec<&str> = Vec::new();
-    let decoded: Cow<'_, str> = if path.contains('%') { Cow::Owned(percent_decode(path)?) } else { path.into() };
+    let decoded: Cow<'_, str> =
+        if path.contains('%') { Cow::Owned(percent_decode(path)?) } else { path.into() };
     for segment in decoded.split('/') {
         match segment {
             "" | "." => {}

@@ -111,8 +111,7 @@ mod tests {
 
     #[test]
     fn groups_double() {
-        let sizes: Vec<_> =
-            std::iter::successors(Some(1), |&n| Some(next_group_size(n))).take(5).collect();
+        let sizes: Vec<_> = std::iter::successors(Some(1), |&n| Some(next_group_size(n))).take(5).collect();
         assert_eq!(sizes, [1, 2, 4, 8, 16]);
         assert_eq!(next_group_size(0), 1);
     }

@@ -137,7 +137,8 @@ mod tests {
     }
 
     fn strategy(explore: u32, exploit: u32, endpoints: usize) -> ExploreExploit {
-        let options = StrategyOptions { explore_reads: explore, exploit_reads: exploit, remembered_reads: 20 };
+        let options =
+            StrategyOptions { explore_reads: explore, exploit_reads: exploit, remembered_reads: 20 };
         ExploreExploit::new(options, endpoints)
     }
 

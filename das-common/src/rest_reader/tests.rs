@@ -80,7 +80,9 @@ async fn everybody_is_asked_before_giving_up() {
 }
 
 /// A mirror that gives `answer` to every read; counts the reads.
-async fn mirror(answer: impl Fn() -> (StatusCode, String) + Clone + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
+async fn mirror(
+    answer: impl Fn() -> (StatusCode, String) + Clone + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = reads.clone();
     let app = Router::new().route(

@@ -9,7 +9,9 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn member(answer: impl Fn(serde_json::Value) -> String + Clone + Send + Sync + 'static) -> MemberClient {
+async fn member(
+    answer: impl Fn(serde_json::Value) -> String + Clone + Send + Sync + 'static,
+) -> MemberClient {
     let app = Router::new().route(
         "/",
         post(move |body: Bytes| {
@@ -38,7 +40,10 @@ fn the_store_body_is_the_json_expected() {
     assert_eq!(json["params"][2], const_hex::encode_prefixed([0xab; 65]));
     assert_eq!(json["params"].as_array().unwrap().len(), 3);
     assert!(store_body(&message, u64::MAX, &[0xab; 65]).len() <= store_body_length(message.len()));
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&store_body(b"", 0, b"")).unwrap()["params"][1], "0x0");
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&store_body(b"", 0, b"")).unwrap()["params"][1],
+        "0x0"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +104,8 @@ async fn a_chunked_store_arrives_whole() {
         let (digest, answer) = match request["method"].as_str().unwrap() {
             "das_startChunkedStore" => {
                 seen.start = (0..5).map(number).collect();
-                let digest = RequestDigest::start_chunked(number(0), number(1), number(2), number(3), number(4));
+                let digest =
+                    RequestDigest::start_chunked(number(0), number(1), number(2), number(3), number(4));
                 (digest, result("{\"BatchId\":\"0xfedcba9876543210\"}"))
             }
             "das_sendChunk" => {

@@ -107,7 +107,10 @@ async fn everything_else_gets_its_status() {
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let (status, headers, _) = ask(&router, method, &format!("/get-by-hash/{hash}")).await;
-        assert_eq!((status, &headers[ALLOW]), (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static("GET, HEAD")));
+        assert_eq!(
+            (status, &headers[ALLOW]),
+            (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static("GET, HEAD"))
+        );
     }
     let (ill, _) = fixed(false);
     assert_eq!(ask(&ill, "GET", "/health/").await.0, StatusCode::SERVICE_UNAVAILABLE);

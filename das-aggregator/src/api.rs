@@ -1,0 +1,5 @@
+//! What the aggregator serves: the `das_*` calls, the REST port, and its state.
+
+pub mod rest;
+pub mod rpc;
+pub mod status;
