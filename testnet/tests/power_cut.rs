@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use das_common::bls::read_public_key_file;
 use das_common::store_auth::StoreKey;
-use das_testnet::image::Image;
+use das_testnet::image::{Image, Journal};
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::{Ledger, Storm, check, test_seed};
 use rand::rngs::StdRng;
@@ -37,6 +37,12 @@ const MEMBER: Who = Who::Member(0);
 /// The method itself: what was synced is kept, what was not is lost. Without this the test below would prove little.
 #[test]
 fn a_power_cut_keeps_what_was_synced_and_nothing_else() {
+    for journal in [Journal::AsItWas, Journal::JustCommitted] {
+        keeps_what_was_synced(journal);
+    }
+}
+
+fn keeps_what_was_synced(journal: Journal) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let image = Image::create(&dir.path().join("disk"), 64 << 20).unwrap();
     let write = |name: &str, sync: bool| {
@@ -49,7 +55,7 @@ fn a_power_cut_keeps_what_was_synced_and_nothing_else() {
     };
     write("synced", true);
     let mut lost = write("lost", false);
-    image.cut_power().unwrap();
+    image.cut_power(journal).unwrap();
     assert!(
         lost.write_all(b"more").and_then(|()| lost.sync_all()).is_err(),
         "a sync after the cut must fail"
@@ -59,7 +65,7 @@ fn a_power_cut_keeps_what_was_synced_and_nothing_else() {
     image.discard().unwrap();
     let copy = Image::mount(&dir.path().join("copy")).unwrap();
     assert_eq!(std::fs::read(copy.path().join("synced")).unwrap(), b"synced");
-    assert_ne!(std::fs::read(copy.path().join("lost")).unwrap_or_default(), b"lost");
+    assert_ne!(std::fs::read(copy.path().join("lost")).unwrap_or_default(), b"lost", "{journal:?}");
 }
 
 #[test]
@@ -93,7 +99,7 @@ fn one_database(cuts: u64, rng: &mut StdRng) -> Arc<Ledger> {
         network.start(MEMBER).unwrap();
         let storm = Storm::begin(&addresses.rpc, &poster, &ledger, CLIENTS, rng.random()).unwrap();
         std::thread::sleep(Duration::from_millis(rng.random_range(50..1500)));
-        image.cut_power().unwrap();
+        image.cut_power(if rng.random() { Journal::AsItWas } else { Journal::JustCommitted }).unwrap();
         std::thread::sleep(AFTERLIFE);
         network.kill(MEMBER).unwrap();
         storm.end();
