@@ -1,3 +1,20 @@
-//! One committee member.
+//! One member of a data availability committee, or a mirror of one.
+//!
+//! ```text
+//!  das_store ──► api::rpc ──► store ──► storage ──► signer ──► answer
+//!                (hex, JSON)  (checks)  (on disk)   (BLS)
+//!  GET ──► api::rest ──► retrieve ──► cache, storage, other servers
+//! ```
 
+pub mod api;
+pub mod clock;
+pub mod expiry;
+pub mod health;
+pub mod node;
 pub mod options;
+pub mod policy;
+pub mod retrieve;
+pub mod shutdown;
+pub mod signer;
+pub mod storage;
+pub mod store;
