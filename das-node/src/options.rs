@@ -126,23 +126,25 @@ options! {
         /// Longest time from now for which a store request may ask that a batch is kept; others are refused.
         max_retention: Duration = "504h0m0s",
         /// Free space on the disk below which stores are refused, so that reads and deletions go on working.
-        min_free: ByteSize = "1GiB",
+        min_free: ByteSize = "64MiB",
         /// Size of one file of batches.
-        segment_size: ByteSize = "256MiB",
+        segment_size: ByteSize = "128MiB",
         /// Time between two looks for batches to delete.
         expiry_interval: Duration = "1m0s",
+        /// Take the clock as it is now for right, although it jumped. For one start, after checking it.
+        accept_clock: bool = "false",
     }
 }
 
 options! {
     /// Batches kept in memory, encoded as they are served.
     pub struct LocalCacheOptions {
-        /// Keep recently stored and read batches in memory.
+        /// Accepted for Nitro's configurations: the cache is always on, max-bytes bounds it.
         enable: bool = "false",
-        /// Most batches kept.
+        /// Accepted for Nitro's configurations: the cache is bounded by max-bytes instead.
         capacity: usize = "20000",
-        /// Most memory used for them.
-        max_bytes: ByteSize = "128MiB",
+        /// Most memory used for answers to recent reads; 0 turns the cache off.
+        max_bytes: ByteSize = "64MiB",
     }
 }
 

@@ -156,7 +156,7 @@ faults! {
 
     DB_CORRUPT = "DAS-DB-003": "the database is damaged";
     cause: "a file of it was changed, cut off or lost, or the disk is failing";
-    cure: "check the disk; move the directory away, start with an empty one and read batches back from the committee";
+    cure: "check the disk; a damaged index is built anew when its folder is moved away, a damaged segment is left out when it is";
 
     DB_VERSION = "DAS-DB-004": "the database was written by a newer version";
     cause: "an older program was started on it";
@@ -173,7 +173,7 @@ faults! {
     ["Expiry and clock"]
     CLOCK_JUMPED = "DAS-CLOCK-001": "the clock jumped, nothing is deleted";
     cause: "it is more than 1 h from what the time last noted allows";
-    cure: "set the clock by NTP; if it is right, restart the server to accept it";
+    cure: "set the clock by NTP; if it is right, restart once with --data-availability.local-file-storage.accept-clock";
 
     EXPIRY_BEHIND = "DAS-CLOCK-002": "batches past their time are not being deleted";
     cause: "deleting fails or cannot keep up";

@@ -1,0 +1,38 @@
+//! The metrics server.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use das_common::telemetry::MetricsHandle;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+
+use crate::health::Health;
+
+/// Where Nitro's dashboards scrape.
+const PROMETHEUS: &str = "/debug/metrics/prometheus";
+
+/// The routes of the metrics server.
+pub fn router(metrics: MetricsHandle, health: Arc<Health>) -> axum::Router {
+    axum::Router::new().fallback(move |request: Request| {
+        let answer = match request.uri().path() {
+            PROMETHEUS | "/metrics" => Some((metrics.render(), "text/plain; version=0.0.4; charset=utf-8")),
+            "/status" => Some((format!("{}\n", health.status()), "application/json")),
+            _ => None,
+        };
+        std::future::ready(match answer {
+            Some((text, kind)) => {
+                let mut response = Response::new(Body::from(text));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                response
+            }
+            None => {
+                let mut response = Response::new(Body::from(format!("metrics are at {PROMETHEUS}\n")));
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+        })
+    })
+}

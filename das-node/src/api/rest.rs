@@ -1,0 +1,45 @@
+//! The REST port (spec section 7).
+
+use std::sync::Arc;
+
+use das_common::data_hash::DataHash;
+use das_common::http::rest::{BatchSource, EncodedBatch};
+use das_common::wire::ExpirationPolicy;
+
+use crate::health::Health;
+use crate::policy::RetentionPolicy;
+use crate::retrieve::{Retrieve, RetrieveError};
+
+/// What stands behind the REST port.
+pub struct RestPort {
+    retrieve: Arc<Retrieve>,
+    health: Arc<Health>,
+    policy: RetentionPolicy,
+}
+
+impl RestPort {
+    /// Puts the parts together.
+    pub fn new(retrieve: Arc<Retrieve>, health: Arc<Health>, policy: RetentionPolicy) -> Self {
+        Self { retrieve, health, policy }
+    }
+}
+
+impl BatchSource for RestPort {
+    type Error = RetrieveError;
+
+    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
+        self.retrieve.get(hash).await
+    }
+
+    fn expiration_policy(&self) -> ExpirationPolicy {
+        self.policy.expiration()
+    }
+
+    async fn healthy(&self) -> bool {
+        self.health.can_serve().is_ok()
+    }
+
+    async fn status(&self) -> String {
+        self.health.status().to_string()
+    }
+}

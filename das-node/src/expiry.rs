@@ -1,0 +1,106 @@
+//! The background task that lets go of what was promised for long enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use das_common::alarm::Alarms;
+use das_common::data_hash::DataHash;
+use das_common::fault;
+use tracing::{debug, error, info};
+
+use crate::clock::{ClockReading, ClockVerdict};
+use crate::storage::index::{IndexError, state};
+use crate::storage::{BatchStore, StorageError};
+
+/// A batch is kept so long beyond its timeout: readers' clocks differ, and so does ours.
+pub const GRACE: Duration = Duration::from_secs(3600);
+/// Batches let go in one step: the writer is busy with a step for a few milliseconds at most.
+const STEP: usize = 64;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Keeps account of the clock, across restarts.
+pub struct ClockWatch {
+    store: Arc<BatchStore>,
+    alarms: Alarms,
+    reference: ClockReading,
+}
+
+impl ClockWatch {
+    /// Takes up from the last reading written down. `accept` takes the clock as it is now for right.
+    pub fn start(store: Arc<BatchStore>, alarms: Alarms, accept: bool) -> Result<Self, StorageError> {
+        let now = ClockReading::now();
+        let known = store.index().state(state::CLOCK)?;
+        let reference = known.filter(|_| !accept).unwrap_or(now);
+        let mut watch = Self { store, alarms, reference };
+        watch.write_down(reference)?;
+        Ok(watch)
+    }
+
+    fn write_down(&mut self, reading: ClockReading) -> Result<(), IndexError> {
+        let mut change = self.store.index().change();
+        change.set_state(state::CLOCK, &reading);
+        change.apply(false)?;
+        self.reference = reading;
+        Ok(())
+    }
+
+    /// The time (unix seconds), if it can be trusted to delete by.
+    pub fn trusted_time(&mut self) -> Result<Option<u64>, StorageError> {
+        let now = ClockReading::now();
+        match now.judge(&self.reference) {
+            ClockVerdict::Trusted => {
+                self.write_down(now)?;
+                self.alarms.clear(fault::CLOCK_JUMPED.code);
+                Ok(Some(now.wall))
+            }
+            ClockVerdict::Jumped { by } => {
+                self.alarms.raise_fault(
+                    fault::CLOCK_JUMPED,
+                    format!("the clock is {by} s off from where it should be; nothing is deleted until it is right"),
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Lets expired batches go, for ever; `forget` hears of each.
+pub async fn run(
+    store: Arc<BatchStore>,
+    mut clock: ClockWatch,
+    delete: bool,
+    interval: Duration,
+    forget: impl Fn(&DataHash),
+) {
+    loop {
+        match clock.trusted_time() {
+            Ok(Some(now)) if delete => match round(&store, now, &forget).await {
+                Ok(0) => debug!("nothing has expired"),
+                Ok(count) => info!(batches = count, "expired batches deleted"),
+                Err(StorageError::Closed) => return,
+                Err(error) => error!(%error, "expiry failed; it goes on in the next round"),
+            },
+            Ok(_) => {}
+            Err(error) => error!(%error, "the clock could not be written down; nothing is deleted"),
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+async fn round(
+    store: &Arc<BatchStore>,
+    now: u64,
+    forget: &impl Fn(&DataHash),
+) -> Result<usize, StorageError> {
+    let until = now.saturating_sub(GRACE.as_secs());
+    let mut count = 0;
+    loop {
+        let gone = store.expire(until, STEP).await?;
+        gone.iter().for_each(forget);
+        count += gone.len();
+        if gone.is_empty() {
+            return Ok(count);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,409 @@
+//! A member or mirror, put together, started, and shut down in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64_simd::STANDARD;
+use das_common::alarm::Alarms;
+use das_common::bls::{
+    KeyFileError, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file, read_secret_key_file,
+};
+use das_common::chunked::Bounds;
+use das_common::fault::{self, Coded, Fault};
+use das_common::http::body::Pace;
+use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
+use das_common::http::rest;
+use das_common::http::server::{Limits, serve};
+use das_common::json_rpc::{self, RpcLimits};
+use das_common::keyset::Keyset;
+use das_common::rest_reader::hedge::HedgeOptions;
+use das_common::rest_reader::strategy::StrategyOptions;
+use das_common::rest_reader::{RestReader, RestReaderOptions};
+use das_common::store_auth::{ParseAddressError, StoreKeyError, StoreSigners, parse_public_key};
+use das_common::telemetry::{MetricsHandle, watch_process};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::api::{ChunkedStores, DasMethods, RestPort, metrics_router};
+use crate::expiry::{self, ClockWatch};
+use crate::health::{Health, Identity};
+use crate::options::NodeOptions;
+use crate::policy::RetentionPolicy;
+use crate::retrieve::Retrieve;
+use crate::signer::{LocalSigner, Signer};
+use crate::storage::{BatchStore, StorageError, StorageOptions};
+use crate::store::StorePath;
+
+/// Chunked stores that nothing arrives for are looked for this often.
+const IDLE_ROUND: Duration = Duration::from_secs(5);
+
+/// Why a member could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A key file.
+    #[error("--data-availability.key.key-dir: {0}")]
+    KeyFile(#[from] KeyFileError),
+    /// The two key files are of different keys.
+    #[error("--data-availability.key.key-dir: {} is not the public key of {}", public.display(), secret.display())]
+    KeyMismatch {
+        /// The secret key's file.
+        secret: PathBuf,
+        /// The public key's file.
+        public: PathBuf,
+    },
+    /// The key given as an option is no base64.
+    #[error("--data-availability.key.priv-key is not standard base64 (the content of a das_bls file)")]
+    PrivKeyEncoding,
+    /// The key given as an option is none.
+    #[error("--data-availability.key.priv-key: {0}")]
+    PrivKey(#[from] SecretKeyError),
+    /// The further signer.
+    #[error("--data-availability.extra-signature-checking-public-key: {0}")]
+    ExtraSigner(StoreKeyError),
+    /// The file of the further signer.
+    #[error("--data-availability.extra-signature-checking-public-key: cannot read {}: {source}", path.display())]
+    ExtraSignerFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's report.
+        source: io::Error,
+    },
+    /// An allowed address.
+    #[error("--data-availability.allowed-signers: {0}")]
+    AllowedSigner(ParseAddressError),
+    /// The database.
+    #[error("--data-availability.local-file-storage.data-dir: {0}")]
+    Storage(#[from] StorageError),
+    /// A URL to read from.
+    #[error("--data-availability.rest-aggregator: {0}")]
+    Endpoint(#[from] EndpointError),
+    /// A port.
+    #[error("--{option}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The option of the port.
+        option: &'static str,
+        /// The address.
+        address: String,
+        /// The system's report.
+        source: io::Error,
+    },
+}
+
+impl Coded for StartError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::KeyFile(KeyFileError::Io { .. }) => fault::KEY_MISSING,
+            Self::KeyMismatch { .. } => fault::KEY_MISMATCH,
+            Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
+            Self::ExtraSigner(_)
+            | Self::ExtraSignerFile { .. }
+            | Self::AllowedSigner(_)
+            | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::Storage(error) => match error {
+                StorageError::Locked { .. } => fault::DB_LOCKED,
+                StorageError::Open { .. } => fault::DB_DIRECTORY,
+                StorageError::OpenIndex { .. } | StorageError::ForeignSegment { .. } => fault::DB_CORRUPT,
+                StorageError::Index(_) => fault::DB_RECORD,
+                _ => fault::DB_IO,
+            },
+            Self::Bind { .. } => fault::NET_BIND,
+        }
+    }
+}
+
+/// The addresses that a node listens on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bound {
+    /// JSON-RPC.
+    pub rpc: Option<SocketAddr>,
+    /// REST.
+    pub rest: Option<SocketAddr>,
+    /// Metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("das-node ready:")?;
+        for (name, address) in [("rpc", self.rpc), ("rest", self.rest), ("metrics", self.metrics)] {
+            if let Some(address) = address {
+                write!(f, " {name}=http://{address}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running member or mirror.
+pub struct Node {
+    bound: Bound,
+    store: Arc<BatchStore>,
+    servers: JoinSet<io::Result<()>>,
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Opens the store and the ports. When this returns, requests are served.
+    pub async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        let alarms = Alarms::new();
+        let signer = load_signer(options)?;
+        let signers = Arc::new(load_signers(options)?);
+        let files = &options.data_availability.local_file_storage;
+        let storage = StorageOptions {
+            directory: files.data_dir.clone(),
+            segment_bytes: files.segment_size.0,
+            reserve_bytes: files.min_free.0,
+        };
+        warn_of_nitro_files(&files.data_dir);
+        let store = Arc::new(BatchStore::open(&storage)?);
+        let policy =
+            RetentionPolicy { max_retention: files.max_retention, delete_expired: files.enable_expiry };
+        let stop = CancellationToken::new();
+        let retrieve = Arc::new(Retrieve::new(
+            Arc::clone(&store),
+            load_fallback(options, &stop)?,
+            options.data_availability.local_cache.max_bytes.0,
+            files.max_retention,
+            alarms.clone(),
+        ));
+        let health = Arc::new(Health::new(
+            Arc::clone(&store),
+            alarms.clone(),
+            storage.reserve_bytes,
+            policy,
+            identity(signer.as_deref()),
+        ));
+
+        let clock = ClockWatch::start(Arc::clone(&store), alarms, files.accept_clock)?;
+        let forget = {
+            let retrieve = Arc::clone(&retrieve);
+            move |hash: &_| retrieve.forget(hash)
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(expiry::run(
+            Arc::clone(&store),
+            clock,
+            policy.delete_expired,
+            files.expiry_interval,
+            forget,
+        )));
+
+        let mut node = Self { bound: Bound::default(), store, servers: JoinSet::new(), stop };
+        if let Some(signer) = signer.filter(|_| options.enable_rpc) {
+            let path =
+                StorePath::new(Arc::clone(&node.store), Arc::clone(&signers), signer, policy.max_retention);
+            let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
+            let router = json_rpc::router(methods, rpc_limits(options));
+            let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
+            node.bound.rpc = Some(node.serve(address, router, options));
+        }
+        if options.enable_rest {
+            let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::clone(&health), policy)));
+            let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
+            node.bound.rest = Some(node.serve(address, router, options));
+        }
+        if options.metrics {
+            let server = &options.metrics_server;
+            let address = listen("metrics-server.port", &server.addr, server.port).await?;
+            tokio::spawn(watch_process(
+                metrics.clone(),
+                "das-node",
+                env!("CARGO_PKG_VERSION"),
+                server.update_interval,
+                node.stop.clone(),
+            ));
+            node.bound.metrics = Some(node.serve(address, metrics_router(metrics, health), options));
+        }
+        Ok(node)
+    }
+
+    fn methods(
+        &self,
+        options: &NodeOptions,
+        path: StorePath,
+        signers: Arc<StoreSigners>,
+        health: Arc<Health>,
+        policy: RetentionPolicy,
+    ) -> Arc<DasMethods> {
+        let chunked = Arc::new(ChunkedStores::new(signers, chunked_bounds(options)));
+        let idle = Arc::clone(&chunked);
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(IDLE_ROUND).await;
+                idle.drop_idle();
+            }
+        }));
+        Arc::new(DasMethods::new(path, chunked, health, policy))
+    }
+
+    fn serve(
+        &mut self,
+        (listener, address): (TcpListener, SocketAddr),
+        router: axum::Router,
+        options: &NodeOptions,
+    ) -> SocketAddr {
+        let timeouts = &options.rpc_server_timeouts;
+        let limits = Limits {
+            max_connections: options.limits.max_connections,
+            header_timeout: timeouts.read_header_timeout,
+            idle_timeout: timeouts.idle_timeout,
+            drain: options.limits.shutdown_grace,
+            ..Limits::default()
+        };
+        self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
+        address
+    }
+
+    /// Where it listens.
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Stops accepting, lets requests in flight finish, then closes the store.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.servers.join_next().await {
+            if let Err(error) = ended {
+                warn!(%error, "a server ended unexpectedly");
+            }
+        }
+        let store = self.store;
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            warn!("the store could not be closed in order; nothing that was signed is lost");
+        }
+    }
+}
+
+async fn listen(
+    option: &'static str,
+    host: &str,
+    port: u16,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind((host, port)).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| StartError::Bind { option, address: format!("{host}:{port}"), source })
+}
+
+fn rpc_limits(options: &NodeOptions) -> RpcLimits {
+    RpcLimits {
+        body_limit: options.rpc_body_limit(),
+        body_pace: Pace { grace: options.rpc_server_timeouts.read_timeout, ..Pace::default() },
+        bodies_in_flight: usize::try_from(options.limits.max_request_memory.0).unwrap_or(usize::MAX),
+        ..RpcLimits::default()
+    }
+}
+
+fn chunked_bounds(options: &NodeOptions) -> Bounds {
+    let limits = &options.limits;
+    Bounds {
+        max_pending: limits.max_pending_messages,
+        max_message: limits.max_message_size.0,
+        max_pending_bytes: limits.max_pending_bytes.0,
+        idle: limits.pending_idle_timeout,
+        ..Bounds::default()
+    }
+}
+
+fn load_signer(options: &NodeOptions) -> Result<Option<Arc<dyn Signer>>, StartError> {
+    let key = &options.data_availability.key;
+    let secret = if !key.priv_key.is_empty() {
+        let bytes =
+            STANDARD.decode_to_vec(key.priv_key.expose().trim()).map_err(|_| StartError::PrivKeyEncoding)?;
+        SecretKey::from_bytes(&Zeroizing::new(bytes))?
+    } else if !key.key_dir.as_os_str().is_empty() {
+        load_key_files(&key.key_dir)?
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(LocalSigner::new(secret))))
+}
+
+fn load_key_files(directory: &Path) -> Result<SecretKey, StartError> {
+    let secret = directory.join(SECRET_FILE);
+    let public = directory.join(das_common::bls::PUBLIC_FILE);
+    let (key, wide) = read_secret_key_file(&secret)?;
+    if let Some(mode) = wide {
+        warn!(code = fault::KEY_MODE.code, file = %secret.display(), mode = format!("{mode:03o}"), "{}", fault::KEY_MODE);
+    }
+    if public.exists() && read_public_key_file(&public)? != key.public_key() {
+        return Err(StartError::KeyMismatch { secret, public });
+    }
+    Ok(key)
+}
+
+fn load_signers(options: &NodeOptions) -> Result<StoreSigners, StartError> {
+    let data = &options.data_availability;
+    if data.disable_signature_checking {
+        return Ok(StoreSigners::unchecked());
+    }
+    let mut allowed = Vec::new();
+    for address in &data.allowed_signers {
+        allowed.push(address.parse().map_err(StartError::AllowedSigner)?);
+    }
+    let extra = data.extra_signature_checking_public_key.trim();
+    if !extra.is_empty() {
+        let text = if extra.starts_with("0x") {
+            extra.to_owned()
+        } else {
+            let path = PathBuf::from(extra);
+            std::fs::read_to_string(&path).map_err(|source| StartError::ExtraSignerFile { path, source })?
+        };
+        allowed.push(parse_public_key(&text).map_err(StartError::ExtraSigner)?);
+    }
+    if allowed.is_empty() && options.enable_rpc {
+        warn!(code = fault::STORE_NO_METHOD.code, "{}", fault::STORE_NO_METHOD);
+    }
+    Ok(StoreSigners::allowing(allowed))
+}
+
+fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Option<RestReader>, StartError> {
+    let from = &options.data_availability.rest_aggregator;
+    if !from.enable {
+        return Ok(None);
+    }
+    let reader = RestReader::new(
+        RestReaderOptions {
+            urls: from.urls.clone(),
+            online_url_list: Some(from.online_url_list.clone()).filter(|url| !url.is_empty()),
+            online_url_list_fetch_interval: from.online_url_list_fetch_interval,
+            strategy: StrategyOptions {
+                explore_reads: from.simple_explore_exploit_strategy.explore_iterations,
+                exploit_reads: from.simple_explore_exploit_strategy.exploit_iterations,
+                remembered_reads: from.max_per_endpoint_stats,
+            },
+            hedge: HedgeOptions { max_wait: from.wait_before_try_next, ..HedgeOptions::default() },
+            ..RestReaderOptions::default()
+        },
+        HttpClient::new(ClientLimits::default()),
+    )?;
+    tokio::spawn(reader.keep_list_fresh(stop.clone()));
+    Ok(Some(reader))
+}
+
+fn identity(signer: Option<&dyn Signer>) -> Identity {
+    let Some(signer) = signer else { return Identity::default() };
+    let key = signer.public_key().clone();
+    Identity {
+        public_key: Some(STANDARD.encode_to_string(key.to_bytes())),
+        keyset_hash: Some(format!("0x{}", Keyset::single(key).hash())),
+    }
+}
+
+/// The folders of Nitro's file storage may be in the data directory of a member that was moved.
+fn warn_of_nitro_files(directory: &Path) {
+    if directory.join("by-data-hash").is_dir() {
+        info!(
+            folder = %directory.display(),
+            "batches in Nitro's file layout are beside ours; they are left alone and not served from there"
+        );
+    }
+}

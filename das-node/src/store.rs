@@ -1,0 +1,130 @@
+//! The store path, top to bottom.
+//!
+//! A store is answered with a signature only after, in this order: the request's own signature was checked, its
+//! timeout was checked, the batch was hashed (once), and batch and timeout are on disk, synced. A request that fails
+//! one of these leaves nothing behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use das_common::batch::VerifiedBatch;
+use das_common::data_hash::DataHash;
+use das_common::fault::{self, Coded, Fault};
+use das_common::keyset::Keyset;
+use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
+use das_common::wire::{StoreResult, texts};
+use thiserror::Error;
+
+use crate::clock::unix_time;
+use crate::signer::{SignError, Signer};
+use crate::storage::{BatchStore, PutOutcome, StorageError};
+
+/// The signers mask of a member's own answer: it is the only key of its own keyset.
+const OWN_MASK: u64 = 1;
+
+/// Why a store was refused or failed. The texts go to the caller.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The request's signature.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Beyond what other implementations of the protocol can represent.
+    #[error("{}", texts::timeout_exceeds_int64(*.timeout))]
+    TimeoutTooLarge {
+        /// The timeout asked for.
+        timeout: u64,
+    },
+    /// Longer than this member promises anything.
+    #[error("{}", texts::timeout_exceeds_retention(*.timeout, *.retention))]
+    TimeoutTooLate {
+        /// The timeout asked for.
+        timeout: u64,
+        /// How far ahead it may be, in seconds.
+        retention: u64,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The key.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl Coded for StoreError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::Auth(AuthError::NotProperlySigned) => fault::STORE_NOT_SIGNED,
+            Self::Auth(AuthError::NotConfigured) => fault::STORE_NO_METHOD,
+            Self::TimeoutTooLarge { .. } | Self::TimeoutTooLate { .. } => fault::STORE_TIMEOUT,
+            Self::Storage(error) if error.is_disk_full() => fault::STORE_DISK_FULL,
+            Self::Storage(StorageError::Closed) => fault::NET_SHUTTING_DOWN,
+            Self::Storage(_) => fault::STORE_WRITE,
+            Self::Sign(_) => fault::STORE_SIGN,
+        }
+    }
+}
+
+/// Everything a store passes through.
+pub struct StorePath {
+    store: Arc<BatchStore>,
+    signers: Arc<StoreSigners>,
+    signer: Arc<dyn Signer>,
+    max_retention: Duration,
+    keyset_hash: DataHash,
+}
+
+impl StorePath {
+    /// Puts the parts together. `max_retention`: how far ahead a timeout may be.
+    pub fn new(
+        store: Arc<BatchStore>,
+        signers: Arc<StoreSigners>,
+        signer: Arc<dyn Signer>,
+        max_retention: Duration,
+    ) -> Self {
+        let keyset_hash = Keyset::single(signer.public_key().clone()).hash();
+        Self { store, signers, signer, max_retention, keyset_hash }
+    }
+
+    /// Stores a batch for whoever signed the request.
+    pub async fn store(
+        &self,
+        message: Bytes,
+        timeout: u64,
+        signature: &[u8],
+    ) -> Result<StoreResult, StoreError> {
+        self.signers.check(|| RequestDigest::store(&message, timeout), signature).await?;
+        self.store_authorized(message, timeout).await
+    }
+
+    /// Stores a batch whose request was authorized already.
+    pub async fn store_authorized(&self, message: Bytes, timeout: u64) -> Result<StoreResult, StoreError> {
+        let now = unix_time();
+        self.check_timeout(timeout, now)?;
+        let batch = VerifiedBatch::new(message);
+        let outcome = self.store.put(&batch, timeout, now).await?;
+        if outcome == PutOutcome::Healed {
+            tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");
+        }
+        let signature = self.signer.sign(batch.hash(), timeout).await?;
+        Ok(StoreResult {
+            data_hash: *batch.hash().as_bytes(),
+            timeout,
+            signers_mask: OWN_MASK,
+            keyset_hash: *self.keyset_hash.as_bytes(),
+            sig: signature.to_bytes().to_vec(),
+            version: 1,
+        })
+    }
+
+    fn check_timeout(&self, timeout: u64, now: u64) -> Result<(), StoreError> {
+        if i64::try_from(timeout).is_err() {
+            return Err(StoreError::TimeoutTooLarge { timeout });
+        }
+        let retention = self.max_retention.as_secs();
+        if timeout > now.saturating_add(retention) {
+            return Err(StoreError::TimeoutTooLate { timeout, retention });
+        }
+        Ok(())
+    }
+}
