@@ -1,17 +1,18 @@
 //! JSON with comments, so that a configuration file can explain itself.
 
-/// Blanks out `// ...` and `/* ... */` comments and commas before a closing bracket.
+/// Blanks out `// ...` and `/* ... */` comments, and the comma between the last value and a closing bracket.
 ///
 /// What is taken out becomes spaces (line ends stay), so that positions in messages about the JSON are those of the
 /// file. Strings are left alone. An unfinished `/*` blanks the rest.
 pub fn strip_comments(text: &str) -> String {
     let mut out = text.as_bytes().to_vec();
-    let mut pending_comma = None;
+    // The last byte that is no white space, and where it is if it is a comma after a value.
+    let (mut last, mut comma) = (b',', None);
     let mut i = 0;
     while i < out.len() {
         match (out[i], out.get(i + 1)) {
             (b'"', _) => {
-                pending_comma = None;
+                (last, comma) = (b'"', None);
                 i = end_of_string(&out, i);
                 continue;
             }
@@ -27,14 +28,17 @@ pub fn strip_comments(text: &str) -> String {
                 i = end;
                 continue;
             }
-            (b',', _) => pending_comma = Some(i),
-            (b'}' | b']', _) => {
-                if let Some(comma) = pending_comma.take() {
-                    out[comma] = b' ';
-                }
+            (b',', _) => {
+                comma = (!matches!(last, b'[' | b'{' | b',' | b':')).then_some(i);
+                last = b',';
             }
             (b' ' | b'\t' | b'\r' | b'\n', _) => {}
-            _ => pending_comma = None,
+            (byte, _) => {
+                if let (b'}' | b']', Some(comma)) = (byte, comma) {
+                    out[comma] = b' ';
+                }
+                (last, comma) = (byte, None);
+            }
         }
         i += 1;
     }
