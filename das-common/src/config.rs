@@ -16,7 +16,7 @@
 //! | command line | `--name value`, `--name=value`; a boolean alone is true |
 //!
 //! Every problem of every source is reported at once, each with the option, where it was given, and what is
-//! expected. A key that no option has is such a problem. What another implementation's option of the same name
+//! expected; when there is none, every combination of options that cannot work. A key that no option has is such a problem. What another implementation's option of the same name
 //! would do and ours need not, is declared as [`Replaced`]: accepted, with one line that says what replaces it.
 
 mod error;

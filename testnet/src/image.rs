@@ -3,9 +3,9 @@
 //! A power cut loses what the kernel still holds and nothing else. Killing a process does not: its dirty pages live on in
 //! the kernel and reach the disk later. So the cut is made below the process, at the file system:
 //!
-//! 1. At the chosen instant the file system is shut down (`EXT4_IOC_SHUTDOWN` without a log flush). From then on it
-//!    writes nothing: neither dirty pages nor its journal; every further write and fsync fails. This is one instant
-//!    for the whole image, which copying a living image would not be.
+//! 1. At the chosen instant the file system is shut down (`EXT4_IOC_SHUTDOWN`). From then on it writes nothing; dirty
+//!    pages are lost, and every further write and fsync fails. This is one instant for the whole image, which copying a
+//!    living image would not be.
 //! 2. When the loop device has no request in flight, the image is copied. The device writes to it directly, past
 //!    the page cache, so the copy holds what the device was given and no more.
 //! 3. The copy is mounted: ext4 replays its journal as it would after a cut.
@@ -65,6 +65,16 @@ pub enum ImageError {
     },
 }
 
+/// What had become of the file system's journal when the power went. The kernel commits it every few seconds and with
+/// every fsync, so both happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    /// It was committed at the last fsync or before: names and lengths that were not synced are lost too.
+    AsItWas,
+    /// It was committed a moment before: names and lengths may be there without the data.
+    JustCommitted,
+}
+
 /// A mounted ext4 image. Dropping it unmounts it; the image file stays.
 #[derive(Debug)]
 pub struct Image {
@@ -106,15 +116,18 @@ impl Image {
     }
 
     /// Cuts the power: from now on nothing reaches the image, and writes to the file system fail.
-    pub fn cut_power(&self) -> Result<(), ImageError> {
+    pub fn cut_power(&self, journal: Journal) -> Result<(), ImageError> {
         // _IOR('X', 125, __u32), as in the kernel's ext4 header.
         const SHUTDOWN: ioctl::Opcode = ioctl::opcode::read::<u32>(b'X', 125);
-        // EXT4_GOING_FLAGS_NOLOGFLUSH: flush neither journal nor data.
-        const NO_LOG_FLUSH: u32 = 2;
+        // EXT4_GOING_FLAGS_LOGFLUSH and EXT4_GOING_FLAGS_NOLOGFLUSH.
+        let flags = match journal {
+            Journal::JustCommitted => 1,
+            Journal::AsItWas => 2,
+        };
         let io = |source| ImageError::Io { action: "shut down", path: self.mount.clone(), source };
         let root = File::open(&self.mount).map_err(io)?;
         // SAFETY: this request reads one 32-bit number from the pointer it is given and writes nothing through it.
-        let setter = unsafe { ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH) };
+        let setter = unsafe { ioctl::Setter::<SHUTDOWN, u32>::new(flags) };
         // SAFETY: the descriptor is open for the call, and the argument is of the type the request expects.
         unsafe { ioctl::ioctl(&root, setter) }.map_err(|e| io(e.into()))
     }

@@ -3,6 +3,9 @@
 pub mod args;
 pub mod http;
 pub mod image;
+pub mod load;
+pub mod network;
 pub mod process;
+pub mod promises;
 pub mod transcripts;
 pub mod vectors;

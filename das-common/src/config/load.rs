@@ -100,8 +100,9 @@ pub fn load<T: Program>(inputs: &Inputs) -> Result<Outcome<T>, ConfigErrors> {
     let text = dump.then(|| print::dump(&tree, &schema, &values));
     let mut notices = print::notices(&schema, &values);
     notices.extend(tree.options.notices());
-    // A dump is for looking at a configuration, also at one that is not complete yet.
-    let checks = if dump { Vec::new() } else { tree.options.check() };
+    // A dump is for looking at a configuration, also at one that is not complete yet. And where single options are
+    // wrong, what they would be together is noise.
+    let checks = if dump || values.has_problems() { Vec::new() } else { tree.options.check() };
     for problem in checks {
         let origin = values.get(problem.option).map(|(_, origin)| origin.clone());
         values.problem(ConfigError::Check { problem, origin });

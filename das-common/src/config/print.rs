@@ -155,15 +155,16 @@ fn by_reason<'a>(specs: impl Iterator<Item = &'a OptionSpec>) -> Vec<(Vec<&'a st
     reasons
 }
 
-/// `a.b.{c,d}` for names of one section, else the names with commas.
+/// Names joined by commas, those of one section as `--a.b.{c,d}`.
 fn fold(names: &[&str]) -> String {
-    let section = names[0].rsplit_once('.').map(|(section, _)| section);
-    let same = |name: &&str| name.rsplit_once('.').map(|(section, _)| section) == section;
-    match section {
-        Some(section) if names.len() > 1 && names.iter().all(same) => {
-            let ends: Vec<_> = names.iter().map(|name| &name[section.len() + 1..]).collect();
+    let section = |name: &&str| name.rsplit_once('.').map(|(section, _)| section.to_owned());
+    let groups = names.chunk_by(|a, b| section(a).is_some() && section(a) == section(b));
+    let folded = groups.map(|group| match section(&group[0]) {
+        Some(section) if group.len() > 1 => {
+            let ends: Vec<_> = group.iter().map(|name| &name[section.len() + 1..]).collect();
             format!("--{section}.{{{}}}", ends.join(","))
         }
-        _ => names.iter().map(|name| format!("--{name}")).collect::<Vec<_>>().join(", "),
-    }
+        _ => format!("--{}", group[0]),
+    });
+    folded.collect::<Vec<_>>().join(", ")
 }

@@ -229,6 +229,10 @@ impl Values {
         self.problems.push(problem);
     }
 
+    pub(crate) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
     pub(crate) fn into_problems(self) -> Vec<ConfigError> {
         self.problems
     }

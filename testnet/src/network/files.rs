@@ -1,0 +1,305 @@
+//! The data directory of a testnet: made once, then only read.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use das_common::bls::{self, KeyFileError, SecretKey};
+use das_common::store_auth::StoreKey;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Plan, Running, Who};
+
+pub(super) const COMMITTEE: &str = "committee.toml";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const POSTER_KEY: &str = "poster-key";
+pub(super) const RUNNING: &str = "running.json";
+const POSTER_PUBLIC_KEY: &str = "poster-key.pub";
+const SETTINGS: &str = "testnet.toml";
+
+/// Ports of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    /// JSON-RPC.
+    pub rpc: u16,
+    /// REST.
+    pub rest: u16,
+    /// Metrics.
+    pub metrics: u16,
+}
+
+/// What a data directory was made for. Kept in it, so that a restart needs no options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How many members are assumed to be honest.
+    pub honest: usize,
+    /// How many shards rebuild a batch.
+    pub shards: usize,
+    /// Ports of the aggregator.
+    pub aggregator: Ports,
+    /// Ports of the members, in the order of their indices.
+    pub members: Vec<Ports>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The system refused something.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file does not have the right form.
+    #[error("{} cannot be read: {reason}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The plan breaks 1 <= shards <= honest <= members <= 64.
+    #[error(
+        "a committee needs 1 <= shards <= honest <= members <= 64, not {} shards, {} honest, {} members",
+        plan.shards, plan.honest, plan.members
+    )]
+    Policy {
+        /// The plan.
+        plan: Plan,
+    },
+    /// The ports do not fit below 65 536.
+    #[error("the ports of {members} members do not fit above {base_port}")]
+    Ports {
+        /// The first port.
+        base_port: u16,
+        /// How many members.
+        members: usize,
+    },
+    /// The directory holds a testnet of another shape.
+    #[error(
+        "{} holds a committee of {members} members, {honest} honest, {shards} shards; \
+         take another directory for another committee", dir.display()
+    )]
+    OtherPlan {
+        /// The directory.
+        dir: PathBuf,
+        /// Members it was made for.
+        members: usize,
+        /// Honest members it was made for.
+        honest: usize,
+        /// Shards it was made for.
+        shards: usize,
+    },
+    /// A key could not be made or written.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+/// Reads the settings of a directory, or makes one.
+pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesError> {
+    let settings_file = dir.join(SETTINGS);
+    let settings = match fs::read_to_string(&settings_file) {
+        Ok(text) => {
+            let form = |e: toml::de::Error| FilesError::Form { path: settings_file, reason: e.to_string() };
+            let settings: Settings = toml::from_str(&text).map_err(form)?;
+            let (members, honest, shards) = (settings.members.len(), settings.honest, settings.shards);
+            if (members, honest, shards) != (plan.members, plan.honest, plan.shards) {
+                return Err(FilesError::OtherPlan { dir: dir.to_owned(), members, honest, shards });
+            }
+            settings
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if !(1 <= plan.shards
+                && plan.shards <= plan.honest
+                && plan.honest <= plan.members
+                && plan.members <= 64)
+            {
+                return Err(FilesError::Policy { plan: *plan });
+            }
+            let settings = Settings {
+                honest: plan.honest,
+                shards: plan.shards,
+                aggregator: choose_ports(plan, 0)?,
+                members: (1..=plan.members).map(|i| choose_ports(plan, i)).collect::<Result<_, _>>()?,
+            };
+            make_keys(dir, plan.members)?;
+            // Last: a directory with settings has all its keys.
+            let text = toml::to_string(&settings).expect("the settings are plain numbers");
+            write(&settings_file, &text, 0o644)?;
+            settings
+        }
+        Err(source) => return Err(FilesError::Io { action: "read", path: settings_file, source }),
+    };
+    // Written anew each time, so that a newer launcher's options apply to an older directory.
+    write_configs(dir, &settings)?;
+    Ok(settings)
+}
+
+fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesError> {
+    if plan.base_port == 0 {
+        let free = || -> std::io::Result<(TcpListener, u16)> {
+            let listener = TcpListener::bind(("127.0.0.1", 0))?;
+            let port = listener.local_addr()?.port();
+            Ok((listener, port))
+        };
+        let io = |source| FilesError::Io { action: "find a free port on", path: "127.0.0.1".into(), source };
+        // All three listeners live until all are chosen, so the ports differ.
+        let (a, b, c) = (free().map_err(io)?, free().map_err(io)?, free().map_err(io)?);
+        return Ok(Ports { rpc: a.1, rest: b.1, metrics: c.1 });
+    }
+    let first = u64::from(plan.base_port) + 10 * index as u64;
+    let port = |offset: u64| {
+        u16::try_from(first + offset)
+            .map_err(|_| FilesError::Ports { base_port: plan.base_port, members: plan.members })
+    };
+    Ok(Ports { rpc: port(0)?, rest: port(1)?, metrics: port(2)? })
+}
+
+fn make_keys(dir: &Path, members: usize) -> Result<(), FilesError> {
+    for index in 0..members {
+        let keys = dir.join(Who::Member(index).to_string()).join("keys");
+        // Left behind by a start that was interrupted before the settings were written.
+        if keys.join("das_bls").exists() {
+            continue;
+        }
+        bls::write_key_files(&keys, &SecretKey::generate())?;
+    }
+    let poster = StoreKey::generate();
+    write(&dir.join(POSTER_KEY), &poster.to_hex(), 0o600)?;
+    write(&dir.join(POSTER_PUBLIC_KEY), &const_hex::encode(poster.public_key()), 0o644)
+}
+
+fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let poster = absolute.join(POSTER_PUBLIC_KEY);
+    let mut committee = format!("honest-members = {}\ndata-shards = {}\n", settings.honest, settings.shards);
+    for (index, ports) in settings.members.iter().enumerate() {
+        let name = Who::Member(index).to_string();
+        let home = absolute.join(&name);
+        let public_key = read(&home.join("keys/das_bls.pub"))?;
+        committee.push_str(&format!(
+            "\n[[member]]\nname = \"{name}\"\npublic-key = \"{}\"\nrpc = \"http://127.0.0.1:{}\"\n\
+             rest = \"http://127.0.0.1:{}\"\n",
+            public_key.trim(),
+            ports.rpc,
+            ports.rest
+        ));
+        let mut config = listeners(ports);
+        config["data-availability"] = json!({
+            "enable": true,
+            "key": { "key-dir": home.join("keys") },
+            "local-file-storage": { "enable": true, "data-dir": home.join("data") },
+            "extra-signature-checking-public-key": &poster,
+        });
+        config["parent-chain"] = json!({ "sequencer-inbox-address": "none" });
+        write_json(&home.join(CONFIG), &config)?;
+        let data = home.join("data");
+        fs::create_dir_all(&data).map_err(|source| FilesError::Io { action: "make", path: data, source })?;
+    }
+    write(&absolute.join(COMMITTEE), &committee, 0o644)?;
+    let mut config = listeners(&settings.aggregator);
+    config["committee"] = json!({ "file": absolute.join(COMMITTEE) });
+    config["data-availability"] = json!({
+        "extra-signature-checking-public-key": &poster,
+        "store-key": { "file": absolute.join(POSTER_KEY) },
+    });
+    write_json(&absolute.join(Who::Aggregator.to_string()).join(CONFIG), &config)
+}
+
+fn listeners(ports: &Ports) -> serde_json::Value {
+    json!({
+        "enable-rpc": true, "rpc-addr": "127.0.0.1", "rpc-port": ports.rpc,
+        "enable-rest": true, "rest-addr": "127.0.0.1", "rest-port": ports.rest,
+        "metrics": true, "metrics-server": { "addr": "127.0.0.1", "port": ports.metrics },
+    })
+}
+
+pub(super) fn write_running(dir: &Path, running: &[Running]) -> Result<(), FilesError> {
+    write_json(&dir.join(RUNNING), &json!(running))
+}
+
+pub(super) fn read_running(dir: &Path) -> Result<Vec<Running>, FilesError> {
+    let path = dir.join(RUNNING);
+    let text = read(&path)?;
+    serde_json::from_str(&text).map_err(|e| FilesError::Form { path, reason: e.to_string() })
+}
+
+fn read(path: &Path) -> Result<String, FilesError> {
+    fs::read_to_string(path).map_err(|source| FilesError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), FilesError> {
+    write(path, &format!("{value:#}\n"), 0o644)
+}
+
+/// Replaces a file as a whole, so that a reader never sees half of it.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
+    let io = |action| move |source| FilesError::Io { action, path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(io("make the directory of"))?;
+    }
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new();
+    let mut file = file.write(true).create(true).truncate(true).mode(mode).open(&new).map_err(io("write"))?;
+    file.write_all(text.as_bytes()).map_err(io("write"))?;
+    fs::rename(&new, path).map_err(io("replace"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: Plan = Plan { members: 3, honest: 2, shards: 2, base_port: 0 };
+
+    #[test]
+    fn a_directory_keeps_its_keys_and_ports_and_refuses_another_plan() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open_or_create(dir.path(), &PLAN).unwrap();
+        let committee = fs::read_to_string(dir.path().join(COMMITTEE)).unwrap();
+        let mut ports: Vec<_> = [&first.aggregator].into_iter().chain(&first.members).collect();
+        assert_eq!(ports.len(), 4);
+        ports.dedup();
+        assert_eq!(ports.len(), 4);
+
+        assert_eq!(open_or_create(dir.path(), &PLAN).unwrap(), first);
+        assert_eq!(fs::read_to_string(dir.path().join(COMMITTEE)).unwrap(), committee);
+        let other = open_or_create(dir.path(), &Plan { members: 4, ..PLAN });
+        assert!(matches!(other, Err(FilesError::OtherPlan { members: 3, .. })), "{other:?}");
+    }
+
+    #[test]
+    fn secrets_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        open_or_create(dir.path(), &PLAN).unwrap();
+        for secret in [POSTER_KEY, "member-1/keys/das_bls"] {
+            let mode = fs::metadata(dir.path().join(secret)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{secret}");
+        }
+    }
+
+    #[test]
+    fn impossible_plans_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (members, honest, shards) in [(3, 4, 2), (3, 2, 3), (3, 2, 0), (65, 2, 1), (0, 0, 0)] {
+            let plan = Plan { members, honest, shards, base_port: 0 };
+            let refused = open_or_create(dir.path(), &plan);
+            assert!(matches!(refused, Err(FilesError::Policy { .. })), "{plan:?}: {refused:?}");
+        }
+        let plan = Plan { base_port: 65_510, ..PLAN };
+        assert!(matches!(open_or_create(dir.path(), &plan), Err(FilesError::Ports { .. })));
+    }
+}
