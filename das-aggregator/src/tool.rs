@@ -1,1 +1,121 @@
 //! The commands of `dastool`.
+//!
+//! Each command is an options struct and a function from arguments to an [`Answer`](output::Answer): what people read,
+//! and the same as JSON. Nitro's `anytrusttool` names lead to the same functions; where its scripts read standard output,
+//! the lines are the same.
+//!
+//! Exit codes: 0 all is well; 1 the command did its work and found something wrong (an invalid certificate, an ill member);
+//! 2 the command could not do its work.
+
+use std::process::ExitCode;
+
+mod args;
+mod committee;
+mod doctor;
+mod get;
+mod hash;
+mod inspect;
+mod keygen;
+mod keyset;
+mod output;
+mod show;
+mod store;
+mod verify;
+
+use output::Answer;
+
+/// A command: its names, a line for the overview, and what it does with its arguments.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> anyhow::Result<Answer>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "keygen", about: "make a BLS or ECDSA key pair", run: keygen::run },
+    Command { name: "committee", about: "check a committee file and print its promise", run: committee::run },
+    Command { name: "dump-keyset", about: "print a keyset and its hash", run: keyset::run },
+    Command { name: "generate-hash", about: "print the data hash of a message", run: hash::run },
+    Command { name: "store", about: "store a batch at a member or an aggregator", run: store::run },
+    Command { name: "get", about: "read a batch back by its hash", run: get::run },
+    Command { name: "verify-cert", about: "check a certificate under a keyset", run: verify::run },
+    Command {
+        name: "inspect",
+        about: "say what some hex is: certificate, keyset, key, message",
+        run: inspect::run,
+    },
+    Command {
+        name: "doctor",
+        about: "find out what is wrong with a member or a committee",
+        run: doctor::run,
+    },
+];
+
+/// Runs the tool with these arguments (without the program's name).
+#[expect(clippy::needless_pass_by_value, reason = "the arguments of a process have no other owner")]
+pub fn main(args: Vec<String>) -> ExitCode {
+    let as_json = args.iter().any(|arg| matches!(arg.as_str(), "--json" | "-json" | "--json=true"));
+    output::print(dispatch(&args), as_json)
+}
+
+fn dispatch(args: &[String]) -> anyhow::Result<Answer> {
+    let Some((name, rest)) = args.split_first() else {
+        anyhow::bail!("which command? dastool help lists them");
+    };
+    // Nitro's tool takes its commands in any case.
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "help" | "--help" | "-h" => Ok(Answer::text(overview())),
+        "version" | "--version" | "-v" => {
+            Ok(Answer::text(format!("dastool {}\n", env!("CARGO_PKG_VERSION"))))
+        }
+        "client" => client(rest),
+        "dumpkeyset" => keyset::run(rest),
+        "generatehash" => hash::run(rest),
+        _ => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => (command.run)(rest),
+            None => {
+                let names = COMMANDS.iter().map(|command| command.name);
+                let nearest = das_common::config::nearest(&name, names).unwrap_or("help");
+                anyhow::bail!(
+                    "there is no command {name:?} (did you mean {nearest}? dastool help lists them all)"
+                )
+            }
+        },
+    }
+}
+
+/// Nitro's `client rpc store` and `client rest getbyhash`.
+fn client(args: &[String]) -> anyhow::Result<Answer> {
+    let word = |i: usize| args.get(i).map(|word| word.to_ascii_lowercase()).unwrap_or_default();
+    match (word(0).as_str(), word(1).as_str()) {
+        ("rpc", "store") => store::run_as_nitro(&args[2..]),
+        ("rest", "getbyhash") => get::run_as_nitro(&args[2..]),
+        (group, command) => anyhow::bail!(
+            "client {group} {command}: there are `client rpc store` and `client rest getbyhash`; see also dastool help"
+        ),
+    }
+}
+
+fn overview() -> String {
+    let mut text = String::from("dastool: keys, keysets, certificates, stores and reads of a committee\n\n");
+    for command in COMMANDS {
+        text += &format!("  {:<15}{}\n", command.name, command.about);
+    }
+    text += "\ndastool COMMAND --help lists a command's options; --json prints for programs.\n\
+             The commands of Nitro's anytrusttool work too: keygen, generatehash, dumpkeyset, client rpc store,\n\
+             client rest getbyhash.\n\
+             Exit code: 0 all is well, 1 something wrong was found, 2 the command could not do its work.\n";
+    text
+}
+
+/// Runs what a command does over the network.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+/// Unix time in seconds.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
