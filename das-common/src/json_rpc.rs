@@ -27,6 +27,7 @@ mod text;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use answer::RawJson;
 pub use error::RpcError;
@@ -58,6 +59,8 @@ pub struct RpcLimits {
     pub body_pace: Pace,
     /// Bytes of all bodies that are being received or worked on at once. Beyond, requests wait, then get a 503.
     pub bodies_in_flight: usize,
+    /// How long they wait.
+    pub patience: Duration,
     /// Messages in one batch.
     pub max_batch: usize,
     /// Bytes of results in the answer to one batch; calls beyond get an error.
@@ -70,6 +73,7 @@ impl Default for RpcLimits {
             body_limit: 5 * 1024 * 1024,
             body_pace: Pace::default(),
             bodies_in_flight: 256 * 1024 * 1024,
+            patience: Duration::from_secs(10),
             max_batch: 1000,
             max_batch_response: 25_000_000,
         }
@@ -78,7 +82,7 @@ impl Default for RpcLimits {
 
 /// Serves `methods` on every path, with the HTTP rules of spec section 6.
 pub fn router<M: Methods>(methods: Arc<M>, limits: RpcLimits) -> axum::Router {
-    let budget = BodyBudget::new(limits.bodies_in_flight);
+    let budget = BodyBudget::new(limits.bodies_in_flight, limits.patience);
     axum::Router::new().fallback(move |request: axum::extract::Request| {
         let (methods, budget) = (Arc::clone(&methods), budget.clone());
         async move { over_http::respond(&*methods, request, &limits, &budget).await }

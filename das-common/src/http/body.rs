@@ -13,9 +13,7 @@ use tokio::time::Instant;
 /// The budget counts memory in units of this many bytes.
 const UNIT: usize = 1024;
 /// A body that is not there in one piece starts with room for this much.
-const FIRST_ROOM: usize = 64 * UNIT;
-/// How long a body waits for its share of the budget.
-const BUDGET_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_ROOM: usize = 4 * UNIT;
 
 /// How slowly something may come or go: at any time, what has moved must have taken at most `grace` and as long as
 /// `bytes_per_second` allows for it.
@@ -42,21 +40,25 @@ impl Pace {
 
 /// Memory that the bodies of a server's requests share.
 #[derive(Debug, Clone)]
-pub struct BodyBudget(Arc<Semaphore>);
+pub struct BodyBudget {
+    units: Arc<Semaphore>,
+    patience: Duration,
+}
 
 impl BodyBudget {
-    /// A budget of this many bytes, rounded up.
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS))))
+    /// A budget of this many bytes, rounded up, for which a body waits for so long.
+    pub fn new(bytes: usize, patience: Duration) -> Self {
+        let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
+        Self { units: Arc::new(Semaphore::new(units)), patience }
     }
 
     async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).map_err(|_| BodyError::Overloaded)?;
-        if let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(units) {
+        if let Ok(permit) = Arc::clone(&self.units).try_acquire_many_owned(units) {
             return Ok(permit);
         }
         // Everyone may be waiting with half a body each: the first to lose patience frees what it holds.
-        match tokio::time::timeout(BUDGET_PATIENCE, Arc::clone(&self.0).acquire_many_owned(units)).await {
+        match tokio::time::timeout(self.patience, Arc::clone(&self.units).acquire_many_owned(units)).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(BodyError::Overloaded),
         }
@@ -112,7 +114,7 @@ impl Collected {
 
 /// The body of a request, at most `limit` bytes, with no budget.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    let budget = BodyBudget::new(limit);
+    let budget = BodyBudget::new(limit, Duration::ZERO);
     Ok(read(body, limit, Overlong::Refuse, Pace::default(), &budget).await?.bytes)
 }
 

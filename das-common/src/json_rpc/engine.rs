@@ -24,8 +24,13 @@ pub(super) async fn run<M: Methods>(methods: &M, text: Bytes, limits: &RpcLimits
             out.push(b']');
             out
         }
-        Err(NotJson) => alone(None, RpcError::new(RpcError::PARSE, "parse error")),
+        Err(NotJson) => parse_error(),
     }
+}
+
+/// The answer to what is no JSON.
+pub(super) fn parse_error() -> Vec<u8> {
+    alone(None, RpcError::new(RpcError::PARSE, "parse error"))
 }
 
 /// An answer that ends without a newline, as these two kinds of error do.

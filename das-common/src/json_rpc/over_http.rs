@@ -35,10 +35,15 @@ pub(super) async fn respond<M: Methods>(
     let collected =
         match read(request.into_body(), limits.body_limit, Overlong::Cut, limits.body_pace, budget).await {
             Ok(collected) => collected,
+            // What has come of it is no whole JSON value.
+            Err(BodyError::Incomplete(_)) => return json(engine::parse_error()),
             Err(error) => return broken(&error),
         };
     let (text, _held) = collected.into_parts();
-    let answer = engine::run(methods, text, limits).await;
+    json(engine::run(methods, text, limits).await)
+}
+
+fn json(answer: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(answer));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response

@@ -24,8 +24,9 @@ use tower::Service as _;
 
 use super::Limits;
 
-/// The largest read from a socket, and the largest head of a request.
-const READ_BUFFER: usize = 256 * 1024;
+/// The largest read from a socket, and the largest head of a request. Larger reads are slower: they leave the cache
+/// before they are copied to their place.
+const READ_BUFFER: usize = 64 * 1024;
 /// A client whose answer was sent early is listened to for this many bytes more.
 const LINGER_BYTES: u64 = 64 * 1024 * 1024;
 
