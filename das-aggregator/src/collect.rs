@@ -6,15 +6,16 @@
 //!   key and that covers exactly the data hash, timeout and version asked for.
 //! - It is found as soon as K such answers are in: no other member can delay it.
 //! - Once decided, nothing changes the outcome.
-//! - Failure is declared only when fewer than K members are left that could still sign, or when told to
-//!   [give up](Collect::give_up); it names every member's reason.
+//! - Failure is declared only when every member has answered or failed, or when told to [give up](Collect::give_up);
+//!   it names every member's reason. That it is inevitable is known [before](Collect::is_hopeless).
 //!
 //! # How it is driven
 //! ```text
 //! answered(i, claim) ──▶ fields wrong ─▶ failed(i)
 //!                   └──▶ fields right ─▶ waits for its check; K waiting or good ─▶ Next::Verify(all waiting)
 //! verified(results) ──▶ good signatures count, bad ones are failures
-//! failed(i, why)    ──▶ too many ─▶ Next::Decided          (an answer may still follow a failure: a retry that worked)
+//! failed(i, why)    ──▶ all heard, fewer than K good ─▶ Next::Decided
+//!                       (an answer may still follow a failure: a retry that worked)
 //! ```
 //! Signatures are checked together and not one by one, since checking six at once costs little more than one.
 
@@ -140,7 +141,7 @@ pub enum Outcome<S> {
     Failed {
         /// Every member that did not sign, by rising index.
         failures: Vec<(usize, MemberFailure)>,
-        /// How many did, or may have: those that answered and were not found wrong.
+        /// How many did.
         signed: usize,
     },
 }
@@ -241,6 +242,12 @@ impl<S: Clone> Collect<S> {
         self.next()
     }
 
+    /// Are fewer than K members left that have not failed? Then only retries can help, and it is not worth waiting long.
+    pub fn is_hopeless(&self) -> bool {
+        let failed = self.standings.iter().filter(|standing| matches!(standing, Standing::Failed(_))).count();
+        self.standings.len() - failed < self.threshold
+    }
+
     /// Time is up: whoever has not answered counts as failed. While a check is under way its result is still awaited.
     pub fn give_up(&mut self) -> Next<S> {
         if self.outcome.is_none() {
@@ -266,18 +273,14 @@ impl<S: Clone> Collect<S> {
             return Next::Wait;
         }
         let unchecked = self.unchecked();
-        let likely = signed.len() + unchecked.len();
-        if likely >= self.threshold {
+        let all_heard = !self.standings.iter().any(|standing| matches!(standing, Standing::Waiting));
+        if signed.len() + unchecked.len() >= self.threshold || (all_heard && !unchecked.is_empty()) {
             self.verifying = true;
             return Next::Verify(unchecked);
         }
-        let failures: Vec<_> =
-            self.pick(|s| if let Standing::Failed(f) = s { Some(f.clone()) } else { None });
-        if self.standings.len() - failures.len() < self.threshold {
-            let waiting = self.pick(|s| matches!(s, Standing::Waiting).then_some(MemberFailure::NoAnswer));
-            let mut failures = [failures, waiting].concat();
-            failures.sort_by_key(|(member, _)| *member);
-            self.outcome = Some(Outcome::Failed { failures, signed: likely });
+        if all_heard {
+            let failures = self.pick(|s| if let Standing::Failed(f) = s { Some(f.clone()) } else { None });
+            self.outcome = Some(Outcome::Failed { failures, signed: signed.len() });
             return Next::Decided;
         }
         Next::Wait

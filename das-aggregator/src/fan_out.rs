@@ -58,6 +58,8 @@ impl Default for FanOutLimits {
 const MAX_LATE_BATCHES: usize = 1024;
 /// What a request may take beyond one member's time: quick second attempts, and the checks.
 const GRACE: Duration = Duration::from_secs(2);
+/// When too many members have failed, the others have this long to say what they have to say.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A member's part in a failure.
 #[derive(Debug, Clone)]
@@ -280,7 +282,7 @@ impl Shared {
         let mut latencies = vec![Duration::ZERO; self.members.len()];
         let deadline = tokio::time::sleep(self.limits.member_timeout + GRACE);
         tokio::pin!(deadline);
-        let (mut expired, mut open) = (false, true);
+        let (mut expired, mut open, mut hopeless) = (false, true, false);
         let mut check: Option<JoinHandle<Vec<(usize, bool)>>> = None;
         loop {
             let next = tokio::select! {
@@ -311,6 +313,11 @@ impl Shared {
                     collect.give_up()
                 }
             };
+            if !hopeless && collect.is_hopeless() {
+                hopeless = true;
+                let soon = deadline.deadline().min(tokio::time::Instant::now() + LAST_WORDS);
+                deadline.as_mut().reset(soon);
+            }
             match next {
                 Next::Wait => {}
                 Next::Verify(signatures) => check = Some(self.check(asked, signatures)),

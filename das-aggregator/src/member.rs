@@ -147,8 +147,7 @@ impl Member {
     }
 
     async fn send(&self, job: &Job, deadline: Duration) -> Result<StoreResult, MemberFailure> {
-        let limit = self.body_limit();
-        let fits = store_body_length(job.message.len()) <= limit;
+        let fits = store_body_length(job.message.len()) <= self.body_limit();
         // Without a key of our own the plain request is worth a try even above the limit that we assume.
         if fits || job.authority.key().is_none() || job.message.is_empty() {
             let body = job.plain_body();
@@ -162,15 +161,21 @@ impl Member {
             let length = store_body_length(job.message.len());
             return Err(MemberFailure::NeedsStoreKey { length, limit: self.body_limit() });
         };
-        let asked = &job.asked;
-        let limit = self.body_limit();
-        match self.client.store_chunked(&job.message, asked.timeout, key, limit, deadline).await {
-            // An older server that knows plain stores only.
-            Err(error) if error.is_unknown_method() => {
-                let signature = key.sign(&RequestDigest::store(&job.message, asked.timeout));
-                Ok(self.client.store(&job.message, asked.timeout, &signature, deadline).await?)
+        let Asked { timeout, .. } = job.asked;
+        loop {
+            let limit = self.body_limit();
+            match self.client.store_chunked(&job.message, timeout, key, limit, deadline).await {
+                // Lower until it fits; the next batch starts from there.
+                Err(error) if error.is_body_too_large() && limit > Self::SMALLEST_LIMIT => {
+                    self.refused_for_size(limit);
+                }
+                // An older server that knows plain stores only.
+                Err(error) if error.is_unknown_method() => {
+                    let signature = key.sign(&RequestDigest::store(&job.message, timeout));
+                    return Ok(self.client.store(&job.message, timeout, &signature, deadline).await?);
+                }
+                outcome => return Ok(outcome?),
             }
-            outcome => Ok(outcome?),
         }
     }
 

@@ -141,10 +141,12 @@ proptest! {
             let good = oracle.count(|said| *said == Said::Good { checked: true });
             let standing = oracle.count(|said| *said != Said::Failed);
             let failed = oracle.count(|said| *said == Said::Failed);
+            let waiting = members - oracle.standing.len();
+            prop_assert_eq!(collect.is_hopeless(), members - failed < threshold);
             match next {
                 Next::Verify(signatures) => {
                     prop_assert!(checking.is_none(), "one check at a time");
-                    prop_assert!(good < threshold && standing >= threshold);
+                    prop_assert!(good < threshold && (standing >= threshold || waiting == 0));
                     // All that is unchecked, and nothing twice.
                     let members: BTreeSet<_> = signatures.iter().map(|(member, _)| *member).collect();
                     prop_assert_eq!(members.len(), signatures.len());
@@ -160,8 +162,8 @@ proptest! {
                             prop_assert!(signed.iter().all(|(member, (good, _))| *good && *member < members));
                         }
                         Some(Outcome::Failed { failures, signed }) => {
-                            prop_assert!(members - failed < threshold);
-                            prop_assert!(standing < threshold && *signed == standing);
+                            prop_assert!(waiting == 0 && good == standing);
+                            prop_assert!(good < threshold && *signed == good);
                             prop_assert_eq!(failures.len() + signed, members);
                         }
                         None => prop_assert!(false, "decided without an outcome"),
@@ -169,7 +171,7 @@ proptest! {
                 }
                 Next::Wait => {
                     prop_assert!(good < threshold, "a quorum was there");
-                    prop_assert!(checking.is_some() || (standing < threshold && members - failed >= threshold));
+                    prop_assert!(checking.is_some() || (standing < threshold && waiting > 0));
                 }
             }
         }
