@@ -1,5 +1,6 @@
 //! The front of a committee.
 
+pub mod aggregator;
 pub mod api;
 pub mod backlog;
 pub mod collect;

@@ -1,0 +1,342 @@
+//! An aggregator, put together, started, and shut down in order.
+
+mod start_error;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use das_common::alarm::Alarms;
+use das_common::chunked::{Bounds, PendingStores};
+use das_common::committee::Committee;
+use das_common::config::sections::{RestAggregatorOptions, ServerTimeouts, given};
+use das_common::http::body::Pace;
+use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
+use das_common::http::rest;
+use das_common::http::server::{Limits, serve};
+use das_common::json_rpc::{self, RpcLimits};
+use das_common::rest_reader::hedge::HedgeOptions;
+use das_common::rest_reader::strategy::StrategyOptions;
+use das_common::rest_reader::{RestReader, RestReaderOptions};
+use das_common::store_auth::{StoreKey, StoreSigners, parse_public_key};
+use das_common::telemetry::{MetricsHandle, watch_process};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+pub use self::start_error::StartError;
+use crate::api::metrics::metrics_router;
+use crate::api::rest::RestSource;
+use crate::api::rpc::DasMethods;
+use crate::api::status::{StatusSource, unix_now};
+use crate::fan_out::{FanOut, FanOutLimits};
+use crate::member::Member;
+use crate::options::AggregatorOptions;
+use crate::read::{CacheLimits, Reads};
+use crate::retry::Patience;
+use crate::store::{Admission, Stores};
+use crate::watch::Watch;
+
+/// Chunked stores that nothing arrives for are looked for this often.
+const IDLE_ROUND: Duration = Duration::from_secs(5);
+/// A batch that is read may be larger than what this aggregator takes: another one may have taken it.
+const MAX_READ_BYTES: usize = 64 << 20;
+
+/// The addresses that an aggregator listens on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bound {
+    /// JSON-RPC.
+    pub rpc: Option<SocketAddr>,
+    /// REST.
+    pub rest: Option<SocketAddr>,
+    /// Metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("das-aggregator ready:")?;
+        for (name, address) in [("rpc", self.rpc), ("rest", self.rest), ("metrics", self.metrics)] {
+            if let Some(address) = address {
+                write!(f, " {name}=http://{address}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running aggregator.
+pub struct Aggregator {
+    bound: Bound,
+    fan_out: FanOut,
+    limits: Limits,
+    servers: JoinSet<io::Result<()>>,
+    stop: CancellationToken,
+}
+
+impl Aggregator {
+    /// Reads committee and keys, and opens the ports. When this returns, requests are served.
+    pub async fn start(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        let committee = load_committee(options)?;
+        let key = load_store_key(options)?.map(Arc::new);
+        let admission = load_admission(options)?;
+        let (alarms, stop) = (Alarms::new(), CancellationToken::new());
+        let http = HttpClient::new(ClientLimits::default());
+        let fan_out = fan_out(options, &committee, &http)?;
+        let reader = RestReader::new(reader_options(options, &committee), http)?;
+        tokio::spawn(reader.keep_list_fresh(stop.clone()));
+        let reads = Reads::new(reader, cache_limits(options));
+        let watch = Watch::new(fan_out.clone(), alarms.clone(), options.data_availability.request_timeout);
+        tokio::spawn(watch.clone().run(stop.clone()));
+        let stores = Stores::new(fan_out.clone(), reads.clone(), admission, key, alarms.clone());
+        let status = StatusSource {
+            fan_out: fan_out.clone(),
+            watch: watch.clone(),
+            reads,
+            alarms,
+            started: unix_now(),
+        };
+        info!(
+            keyset = %committee.keyset().hash(),
+            members = committee.members().len(),
+            needed = committee.threshold(),
+            "committee"
+        );
+
+        let (bound, servers) = (Bound::default(), JoinSet::new());
+        let drain = options.limits.shutdown_grace;
+        let limits = Limits { max_connections: options.limits.max_connections, drain, ..Limits::default() };
+        let mut aggregator = Self { bound, fan_out, limits, servers, stop };
+        if options.enable_rpc {
+            let methods = aggregator.methods(options, stores, watch);
+            let limits = rpc_limits(options, options.rpc_body_limit(), &options.rpc_server_timeouts);
+            let place = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
+            let router = json_rpc::router(methods, limits);
+            aggregator.bound.rpc = Some(aggregator.serve(place, router, &options.rpc_server_timeouts));
+        }
+        if options.enable_rest {
+            let place = listen("rest-port", &options.rest_addr, options.rest_port).await?;
+            let router = rest::router(Arc::new(RestSource(status.clone())));
+            aggregator.bound.rest = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
+        }
+        if options.metrics {
+            let server = &options.metrics_server;
+            let place = listen("metrics-server.port", &server.addr, server.port).await?;
+            tokio::spawn(watch_process(
+                metrics.clone(),
+                "das-aggregator",
+                env!("CARGO_PKG_VERSION"),
+                server.update_interval,
+                aggregator.stop.clone(),
+            ));
+            let router = metrics_router(metrics, status);
+            aggregator.bound.metrics = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
+        }
+        Ok(aggregator)
+    }
+
+    fn methods(&self, options: &AggregatorOptions, stores: Stores, watch: Watch) -> Arc<DasMethods> {
+        let methods = Arc::new(DasMethods::new(stores, watch, PendingStores::new(chunked_bounds(options))));
+        let idle = Arc::clone(&methods);
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(IDLE_ROUND).await;
+                idle.drop_idle();
+            }
+        }));
+        methods
+    }
+
+    fn serve(
+        &mut self,
+        (listener, address): (TcpListener, SocketAddr),
+        router: axum::Router,
+        timeouts: &ServerTimeouts,
+    ) -> SocketAddr {
+        let limits = Limits {
+            header_timeout: timeouts.read_header_timeout,
+            idle_timeout: timeouts.idle_timeout,
+            ..self.limits
+        };
+        self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
+        address
+    }
+
+    /// Where it listens.
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Stops accepting, lets requests in flight finish, then ends what is still under way for late members.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.servers.join_next().await {
+            if let Err(error) = ended {
+                warn!(%error, "a server ended unexpectedly");
+            }
+        }
+        let (bytes, batches) = self.fan_out.late();
+        if batches > 0 {
+            warn!(batches, bytes, "some members are left without batches that others certified");
+        }
+        self.fan_out.stop();
+    }
+}
+
+async fn listen(
+    option: &'static str,
+    host: &str,
+    port: u16,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind((host, port)).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| StartError::Bind { option, address: format!("{host}:{port}"), source })
+}
+
+/// The committee file, or Nitro's options, which must agree with it where both are given.
+fn load_committee(options: &AggregatorOptions) -> Result<Committee, StartError> {
+    let nitro = &options.data_availability.rpc_aggregator;
+    let backends = serde_json::to_string(&nitro.backends.0).expect("a list of texts has a JSON form");
+    let backends = (!nitro.backends.0.is_empty()).then_some(backends.as_str());
+    let Some(file) = given(&options.committee.file) else {
+        return Ok(Committee::from_nitro(nitro.assumed_honest, backends.unwrap_or("[]"))?);
+    };
+    let committee = Committee::load(file)?;
+    let assumed_honest = (nitro.assumed_honest != 0).then_some(nitro.assumed_honest);
+    committee.check_agrees_with_nitro(assumed_honest, backends)?;
+    Ok(committee)
+}
+
+fn load_store_key(options: &AggregatorOptions) -> Result<Option<StoreKey>, StartError> {
+    let key = &options.data_availability.store_key;
+    if !key.hex.is_empty() {
+        let parsed = StoreKey::from_hex(key.hex.expose().trim());
+        return parsed.map(Some).map_err(|source| StartError::StoreKey { option: "hex", source });
+    }
+    let Some(path) = given(&key.file) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::StoreKeyFile { path: path.to_owned(), source })?;
+    let text = Zeroizing::new(text);
+    let parsed = StoreKey::from_hex(text.trim());
+    parsed.map(Some).map_err(|source| StartError::StoreKey { option: "file", source })
+}
+
+fn load_admission(options: &AggregatorOptions) -> Result<Admission, StartError> {
+    let data = &options.data_availability;
+    if data.disable_signature_checking {
+        return Ok(Admission::Anybody);
+    }
+    let mut allowed = Vec::new();
+    for address in &data.allowed_signers {
+        allowed.push(address.parse().map_err(StartError::AllowedSigner)?);
+    }
+    let extra = data.extra_signature_checking_public_key.trim();
+    if !extra.is_empty() {
+        let text = if extra.starts_with("0x") {
+            extra.to_owned()
+        } else {
+            let path = PathBuf::from(extra);
+            std::fs::read_to_string(&path).map_err(|source| StartError::ExtraSignerFile { path, source })?
+        };
+        allowed.push(parse_public_key(&text).map_err(StartError::ExtraSigner)?);
+    }
+    Ok(if allowed.is_empty() {
+        Admission::Members
+    } else {
+        Admission::Signers(StoreSigners::allowing(allowed))
+    })
+}
+
+fn fan_out(
+    options: &AggregatorOptions,
+    committee: &Committee,
+    http: &HttpClient,
+) -> Result<FanOut, StartError> {
+    let data = &options.data_availability;
+    let calls = &data.rpc_aggregator.rpc_client;
+    let body_limit =
+        if calls.enable_chunked_store { calls.data_stream.max_store_chunk_body_size } else { usize::MAX };
+    let members = committee.members().iter().enumerate().map(|(index, member)| {
+        let endpoint = Endpoint::parse(member.rpc.as_str())?;
+        let (name, key) = (member.name.clone(), member.public_key.clone());
+        Ok(Arc::new(Member::new(index, name, key, endpoint, body_limit, http.clone())))
+    });
+    let limits = FanOutLimits {
+        member_timeout: data.request_timeout,
+        patience: Patience {
+            delay: data.rpc_aggregator.retry_delay,
+            total: data.rpc_aggregator.retry_duration,
+        },
+        late_bytes: bytes_of(options.limits.max_retry_memory.0),
+    };
+    let members = members.collect::<Result<Vec<_>, StartError>>()?;
+    Ok(FanOut::new(members, committee.keyset().clone(), limits))
+}
+
+/// The members' REST ports, and whatever else is configured.
+fn reader_options(options: &AggregatorOptions, committee: &Committee) -> RestReaderOptions {
+    let from: &RestAggregatorOptions = &options.data_availability.rest_aggregator;
+    let members = committee.members().iter().filter_map(|member| member.rest.as_ref());
+    let mut urls: Vec<String> = members.map(ToString::to_string).collect();
+    let mut online_url_list = None;
+    if from.enable || !from.urls.is_empty() {
+        urls.extend(from.urls.iter().cloned());
+        online_url_list = Some(from.online_url_list.clone()).filter(|url| !url.is_empty());
+    }
+    if urls.is_empty() && online_url_list.is_none() && options.enable_rest {
+        warn!("no REST endpoints are known (rest of the members, --data-availability.rest-aggregator.urls)");
+    }
+    let strategy = &from.simple_explore_exploit_strategy;
+    RestReaderOptions {
+        urls,
+        online_url_list,
+        online_url_list_fetch_interval: from.online_url_list_fetch_interval,
+        max_batch_bytes: MAX_READ_BYTES,
+        strategy: StrategyOptions {
+            explore_reads: strategy.explore_iterations,
+            exploit_reads: strategy.exploit_iterations,
+            remembered_reads: from.max_per_endpoint_stats,
+        },
+        hedge: HedgeOptions { max_wait: from.wait_before_try_next, ..HedgeOptions::default() },
+        ..RestReaderOptions::default()
+    }
+}
+
+fn cache_limits(options: &AggregatorOptions) -> CacheLimits {
+    let cache = &options.data_availability.local_cache;
+    if !cache.enable {
+        return CacheLimits { bytes: 0, batches: 0 };
+    }
+    CacheLimits { bytes: cache.max_bytes.0, batches: cache.capacity as u64 }
+}
+
+fn rpc_limits(options: &AggregatorOptions, body_limit: usize, timeouts: &ServerTimeouts) -> RpcLimits {
+    RpcLimits {
+        body_limit,
+        body_pace: Pace { grace: timeouts.read_timeout, ..Pace::default() },
+        bodies_in_flight: bytes_of(options.limits.max_request_memory.0),
+        ..RpcLimits::default()
+    }
+}
+
+fn chunked_bounds(options: &AggregatorOptions) -> Bounds {
+    let limits = &options.limits;
+    Bounds {
+        max_pending: limits.max_pending_messages,
+        max_message: limits.max_pending_bytes.0.min(Bounds::default().max_message),
+        max_pending_bytes: limits.max_pending_bytes.0,
+        idle: limits.pending_idle_timeout,
+        ..Bounds::default()
+    }
+}
+
+fn bytes_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
