@@ -166,13 +166,13 @@ impl Node {
         let policy =
             RetentionPolicy { max_retention: files.max_retention, delete_expired: files.enable_expiry };
         let stop = CancellationToken::new();
-        let retrieve = Arc::new(Retrieve::new(
+        let retrieve = Retrieve::new(
             Arc::clone(&store),
             load_fallback(options, &stop)?,
             options.data_availability.local_cache.max_bytes.0,
             files.max_retention,
             alarms.clone(),
-        ));
+        );
         let health = Arc::new(Health::new(
             Arc::clone(&store),
             alarms.clone(),
@@ -183,7 +183,7 @@ impl Node {
 
         let clock = ClockWatch::start(Arc::clone(&store), alarms, files.accept_clock)?;
         let forget = {
-            let retrieve = Arc::clone(&retrieve);
+            let retrieve = retrieve.clone();
             move |hash: &_| retrieve.forget(hash)
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(expiry::run(

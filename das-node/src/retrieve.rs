@@ -13,6 +13,7 @@ use das_common::data_hash::DataHash;
 use das_common::fault;
 use das_common::http::rest::EncodedBatch;
 use das_common::rest_reader::{ReadError, RestReader};
+use das_common::single_flight::SingleFlight;
 use thiserror::Error;
 use tracing::{error, warn};
 
@@ -36,8 +37,17 @@ pub enum RetrieveError {
     },
 }
 
-/// Where batches are looked for.
+type Found = Result<Option<EncodedBatch>, Arc<RetrieveError>>;
+
+/// Where batches are looked for. Cheap to clone.
+#[derive(Clone)]
 pub struct Retrieve {
+    sources: Arc<Sources>,
+    /// Several readers of one batch share one look for it.
+    flight: SingleFlight<DataHash, Found>,
+}
+
+struct Sources {
     store: Arc<BatchStore>,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
     fallback: Option<RestReader>,
@@ -59,14 +69,29 @@ impl Retrieve {
             .max_capacity(cache_bytes)
             .weigher(|_, batch: &EncodedBatch| u32::try_from(batch.body().len() + 128).unwrap_or(u32::MAX))
             .build();
-        Self { store, cache, fallback, retention, alarms }
+        let sources = Arc::new(Sources { store, cache, fallback, retention, alarms });
+        Self { sources, flight: SingleFlight::default() }
     }
 
     /// Finds a batch. `None`: nobody who was asked has it.
-    pub async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
-        if let Some(encoded) = self.cache.get(hash) {
+    pub async fn get(&self, hash: &DataHash) -> Found {
+        if let Some(encoded) = self.sources.cache.get(hash) {
             return Ok(Some(encoded));
         }
+        let (sources, hash) = (Arc::clone(&self.sources), *hash);
+        let found =
+            self.flight.run(hash, move || async move { sources.find(&hash).await.map_err(Arc::new) }).await;
+        found.unwrap_or_else(|| Err(Arc::new(RetrieveError::Storage(StorageError::Closed))))
+    }
+
+    /// A batch that is gone from the disk must go from the cache too.
+    pub fn forget(&self, hash: &DataHash) {
+        self.sources.cache.invalidate(hash);
+    }
+}
+
+impl Sources {
+    async fn find(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
         let mut damaged = false;
         match self.store.get_as(*hash, |batch| EncodedBatch::new(&batch)).await {
             Ok(Lookup::Found(encoded)) => return Ok(Some(self.keep(hash, encoded))),
@@ -94,11 +119,6 @@ impl Retrieve {
     fn keep(&self, hash: &DataHash, encoded: EncodedBatch) -> EncodedBatch {
         self.cache.insert(*hash, encoded.clone());
         encoded
-    }
-
-    /// A batch that is gone from the disk must go from the cache too.
-    pub fn forget(&self, hash: &DataHash) {
-        self.cache.invalidate(hash);
     }
 
     fn report_damage(&self, hash: &DataHash) {

@@ -12,22 +12,22 @@ use crate::retrieve::{Retrieve, RetrieveError};
 
 /// What stands behind the REST port.
 pub struct RestPort {
-    retrieve: Arc<Retrieve>,
+    retrieve: Retrieve,
     health: Arc<Health>,
     policy: RetentionPolicy,
 }
 
 impl RestPort {
     /// Puts the parts together.
-    pub fn new(retrieve: Arc<Retrieve>, health: Arc<Health>, policy: RetentionPolicy) -> Self {
+    pub fn new(retrieve: Retrieve, health: Arc<Health>, policy: RetentionPolicy) -> Self {
         Self { retrieve, health, policy }
     }
 }
 
 impl BatchSource for RestPort {
-    type Error = RetrieveError;
+    type Error = Arc<RetrieveError>;
 
-    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
+    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, Arc<RetrieveError>> {
         self.retrieve.get(hash).await
     }
 
