@@ -102,7 +102,7 @@ pub enum ChunkedError {
     /// The start was accepted before.
     #[error("{}", texts::REPLAYED)]
     Replayed,
-    /// Nothing is announced. (A product of 2^64 chunk bytes counts as nothing, as it does in Nitro.)
+    /// Nothing is announced. (Numbers whose product is a multiple of 2^64 get the same text, as they do in Nitro.)
     #[error(
         "can't start collecting new message: neither number of chunks, total size or chunk size can be zero"
     )]
@@ -199,7 +199,7 @@ impl Start {
     /// Says whether the announced sizes make sense and are within `bounds`.
     fn check(&self, bounds: &Bounds) -> Result<(), ChunkedError> {
         let &Self { n_chunks, chunk_size, total_size, .. } = self;
-        if n_chunks.wrapping_mul(chunk_size) == 0 || total_size == 0 {
+        if n_chunks.wrapping_mul(chunk_size).wrapping_mul(total_size) == 0 {
             return Err(ChunkedError::Zero);
         }
         if total_size.div_ceil(chunk_size) != n_chunks {

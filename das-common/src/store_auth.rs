@@ -85,7 +85,8 @@ impl FromStr for Address {
 pub struct RequestDigest([u8; 32]);
 
 impl RequestDigest {
-    fn over(data: &[u8], extras: &[u64]) -> Self {
+    /// Of any request: its bytes, and the numbers that are signed with them.
+    pub fn over(data: &[u8], extras: &[u64]) -> Self {
         let extras: Vec<u8> = extras.iter().flat_map(|extra| extra.to_be_bytes()).collect();
         Self(*DataHash::of_parts(&[DOMAIN, &extras, data]).as_bytes())
     }

@@ -62,7 +62,7 @@ fn promises_are_checked_before_anything_is_kept() {
         (start(0, 0, 5, 5), "can't start collecting new message: neither number"),
         (start(0, 1, 0, 5), "can't start collecting new message: neither number"),
         (start(0, 1, 5, 0), "can't start collecting new message: neither number"),
-        (start(0, 1 << 20, 1 << 44, 1 << 22), "can't start collecting new message: neither number"),
+        (start(0, 1 << 20, 1 << 22, 1 << 22), "can't start collecting new message: neither number"),
         (start(0, 3, 5, 10), "3 chunks of 5 bytes do not make 10 bytes"),
         (start(0, 1, 5, 12), "1 chunks of 5 bytes do not make 12 bytes"),
         (start(0, u64::MAX, u64::MAX, u64::MAX), "do not make"),
