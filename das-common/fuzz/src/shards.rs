@@ -7,7 +7,7 @@ use das_common::erasure::{CheckedShard, Code, Encoded, LEAF_BYTES, LeafProof, Sh
 
 /// What is encoded: more than one leaf for each shard.
 static DATA: LazyLock<Vec<u8>> =
-    LazyLock::new(|| (0..LEAF_BYTES * 7 + 5).map(|i| (i * 31 >> 3) as u8).collect());
+    LazyLock::new(|| (0..LEAF_BYTES * 7 + 5).map(|i| ((i * 31) >> 3) as u8).collect());
 static CODE: LazyLock<Code> = LazyLock::new(|| Code::new(3, 6).expect("3 of 6"));
 static ENCODED: LazyLock<Encoded> = LazyLock::new(|| CODE.encode(&DATA));
 
