@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::fault::{self, Coded, Fault};
+
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -121,6 +123,20 @@ pub enum ConfigError {
         /// Where the option was given, if it was.
         origin: Option<Source>,
     },
+}
+
+impl Coded for ConfigError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::Unknown { .. } => fault::CONFIG_UNKNOWN,
+            Self::BadValue { .. }
+            | Self::MissingValue { .. }
+            | Self::UnexpectedArgument { .. }
+            | Self::NotUtf8 { .. } => fault::CONFIG_VALUE,
+            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Json { .. } => fault::CONFIG_FILE,
+            Self::Check { .. } => fault::CONFIG_COMBINATION,
+        }
+    }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

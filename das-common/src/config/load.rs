@@ -11,6 +11,7 @@ use super::schema::{At, Field, Schema, Values};
 use super::sections::ConfOptions;
 use super::sources::{self, CommandLine};
 use super::value::{OptionValue, RawValue};
+use crate::fault::Coded;
 
 /// Longest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -129,14 +130,12 @@ pub fn load_or_exit<T: Program>() -> Loaded<T> {
         Ok(Outcome::Run(loaded)) => return loaded,
         Ok(Outcome::Print(text)) => (text, 0),
         Err(problems) => {
-            let lines = problems.to_string().replace('\n', "\n  ");
-            let _ = writeln!(
-                std::io::stderr(),
-                "{}: the configuration is not usable:\n  {lines}\nSee {} --help.",
-                T::NAME,
-                T::NAME
-            );
-            ("".to_owned(), 1)
+            let mut lines = format!("{}: the configuration is not usable:\n", T::NAME);
+            for problem in &problems.0 {
+                lines += &format!("  {}: {problem}\n", problem.fault().code);
+            }
+            let _ = writeln!(std::io::stderr(), "{lines}See {} --help.", T::NAME);
+            (String::new(), 1)
         }
     };
     // A reader that went away (`--help | head`) is no reason for another message.
