@@ -26,10 +26,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
+use tracing::Instrument;
 
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
-use crate::telemetry::Meter;
+use crate::telemetry::{Meter, request_span};
 use crate::wire::{self, ExpirationPolicy};
 
 const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
@@ -82,7 +83,7 @@ pub fn router<S: BatchSource>(source: Arc<S>) -> axum::Router {
         // The body of a GET means nothing and is dropped unread.
         let question = Question::of(&request);
         drop(request);
-        async move { port.answer(question).await }
+        async move { port.answer(question).await }.instrument(request_span("rest"))
     })
 }
 

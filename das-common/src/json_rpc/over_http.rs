@@ -6,9 +6,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
+use tracing::Instrument;
 
 use super::{Methods, RpcLimits, engine, media_type};
 use crate::http::body::{BodyBudget, BodyError, Overlong, read};
+use crate::telemetry::request_span;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -40,7 +42,7 @@ pub(super) async fn respond<M: Methods>(
             Err(error) => return broken(&error),
         };
     let (text, _held) = collected.into_parts();
-    json(engine::run(methods, text, limits).await)
+    json(engine::run(methods, text, limits).instrument(request_span("rpc")).await)
 }
 
 fn json(answer: Vec<u8>) -> Response {

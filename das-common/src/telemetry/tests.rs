@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use super::logging::subscriber;
 use super::*;
 use crate::alarm::Alarms;
 use crate::config::{OptionValue, RawValue};
+use crate::json_rpc::{self, Methods, Params, RawJson, RpcError};
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
@@ -51,6 +53,41 @@ fn lines_carry_the_request_in_both_forms() {
     assert!(plain.contains("INFO request{server=\"rpc\" id=") && plain.contains("a detail"), "{plain}");
     assert!(!logged(LogLevel::Debug, LogFormat::Plaintext, "das_common=info").contains("a detail"));
     assert!(subscriber(LogLevel::Info, LogFormat::Json, "=;=", false, std::io::sink).is_err());
+}
+
+/// Logs in the middle of a call.
+struct Talker;
+
+impl Methods for Talker {
+    fn namespace(&self) -> &'static str {
+        "das"
+    }
+    async fn call(&self, _: &str, _: Params) -> Option<Result<RawJson, RpcError>> {
+        tokio::task::yield_now().await;
+        tracing::warn!("in the call");
+        Some(Ok(RawJson::NULL))
+    }
+}
+
+#[tokio::test]
+async fn what_a_method_logs_carries_the_id_of_its_request() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = subscriber(LogLevel::Info, LogFormat::Json, "", false, move || writer.clone()).unwrap();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let router = json_rpc::router(Arc::new(Talker), json_rpc::RpcLimits::default());
+    let call = || {
+        let body = axum::body::Body::from(r#"{"jsonrpc":"2.0","id":1,"method":"das_x"}"#);
+        http::Request::post("/").header("content-type", "application/json").body(body).unwrap()
+    };
+    let (one, two) = (router.clone().oneshot(call()), router.oneshot(call()));
+    let _ = tokio::join!(one, two);
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+    let ids: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["span"]["id"].to_string())
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1] && ids[0].len() == 18, "{text}");
 }
 
 #[test]
