@@ -179,9 +179,13 @@ fn request(method: &str, params: &[Param<'_>]) -> Bytes {
 }
 
 fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + 2 * bytes.len(), 0);
-    const_hex::encode_to_slice(bytes, &mut out[start..]).expect("two digits of room for every byte");
+    // By way of a buffer that stays in the nearest cache: cheaper than to clear the room first.
+    let mut digits = [0; 4096];
+    for part in bytes.chunks(digits.len() / 2) {
+        let digits = &mut digits[..2 * part.len()];
+        const_hex::encode_to_slice(part, digits).expect("two digits of room for every byte");
+        out.extend_from_slice(digits);
+    }
 }
 
 /// One member's JSON-RPC port.
