@@ -23,7 +23,7 @@ fn erasure(c: &mut Criterion) {
     group.bench_function("encode, one shard", |b| b.iter(|| code.encode_one(black_box(&data), 4)));
     group.bench_function("reconstruct from data shards", |b| b.iter(|| reconstruct(black_box(&data_shards))));
     group.bench_function("reconstruct from parity shards", |b| {
-        b.iter(|| reconstruct(black_box(&parity_shards)))
+        b.iter(|| reconstruct(black_box(&parity_shards)));
     });
     group.bench_function("check a shard", |b| {
         b.iter(|| black_box(&encoded.shards[4]).as_shard().clone().check(&code, &encoded.root));

@@ -272,7 +272,7 @@ impl RestReader {
             };
             match text {
                 Ok(answer) if answer.status == StatusCode::OK => {
-                    walk.feed(&String::from_utf8_lossy(&answer.body))
+                    walk.feed(&String::from_utf8_lossy(&answer.body));
                 }
                 Ok(answer) => warn!(status = %answer.status, "an online URL list cannot be fetched"),
                 Err(reason) => warn!(%reason, "an online URL list cannot be fetched"),

@@ -66,7 +66,7 @@ pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
             '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                push_unicode_escape(out, character)
+                push_unicode_escape(out, character);
             }
             _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }

@@ -39,10 +39,10 @@ pub enum GetByHashFault {
 /// Servers of ours and of Nitro's write one form, which is taken apart where it lies; anything else goes through a JSON
 /// parser.
 pub fn parse_get_by_hash(body: &[u8]) -> Result<Vec<u8>, GetByHashFault> {
-    if let Some(encoded) = usual_form(body) {
-        if let Ok(batch) = base64_simd::STANDARD.decode_to_vec(encoded) {
-            return Ok(batch);
-        }
+    if let Some(encoded) = usual_form(body)
+        && let Ok(batch) = base64_simd::STANDARD.decode_to_vec(encoded)
+    {
+        return Ok(batch);
     }
     // Keys match in any case and the last one wins, as in Nitro's client.
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
