@@ -54,7 +54,8 @@ das_common::options! {
         public_key: String,
         /// The keyset hash on the parent chain, to compare with the committee's.
         keyset_hash: String,
-        /// secp256k1 key that may store (hex with 0x, or a file): a probe batch is stored and read back.
+        /// secp256k1 key that may store (hex with 0x, or a file): a probe batch of
+        /// 1000 bytes is stored for the retention asked for, and read back.
         signing_key: Secret,
         /// Store the probe unsigned, for servers that check no signatures.
         unsigned: bool = "false",

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Where all cases run: servers, and a scratch directory that they share, since later cases see what earlier ones made.
-pub struct Place {
+pub(crate) struct Place {
     dir: TempDir,
     variables: BTreeMap<String, String>,
     // Dropped with the place: servers end, the port is free again.
@@ -29,7 +29,7 @@ pub struct Place {
 
 impl Place {
     /// Starts what the file's description promises.
-    pub fn new(file: &Value) -> Self {
+    pub(crate) fn new(file: &Value) -> Self {
         let dir = tempfile::tempdir().expect("a scratch directory");
         for name in ["bls", "ec", "data", "nokey"] {
             fs::create_dir(dir.path().join(name)).expect("a fresh directory");
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// Runs one case; an error says how it differs from what was recorded.
-    pub fn run(&self, case: &Value) -> Result<(), String> {
+    pub(crate) fn run(&self, case: &Value) -> Result<(), String> {
         let args: Vec<String> =
             case["args"].as_array().into_iter().flatten().map(|arg| self.filled_in(text(arg))).collect();
         for (name, content) in case["file"].as_object().into_iter().flatten() {

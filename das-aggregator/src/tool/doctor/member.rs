@@ -14,7 +14,7 @@ use http::StatusCode;
 use super::Finding;
 use super::clock::Offset;
 use super::probe::Probe;
-use crate::tool::{get, store};
+use crate::tool::{get, show, store};
 
 /// Whom the doctor examines.
 pub(super) struct Patient {
@@ -184,7 +184,12 @@ async fn store_probe(
     let key = signature_finding(patient, &answer);
     let signed = key.verdict != super::Verdict::Bad && findings.is_empty();
     if findings.is_empty() {
-        findings.push(Finding::good(name, CHECK, "the probe batch was stored and signed"));
+        let until = show::time(answer.timeout);
+        findings.push(Finding::good(
+            name,
+            CHECK,
+            format!("the probe batch was stored, to be kept until {until}"),
+        ));
     }
     findings.push(key);
     (true, signed, findings)
@@ -241,7 +246,7 @@ fn refused(name: &str, error: &CallError) -> Finding {
          chain's batch posters), or add this one's public key to it"
     } else if says("no signature verification method") {
         "configure who may store: data-availability.extra-signature-checking-public-key or the sequencer inbox's address"
-    } else if says("timeout") && says("retention") || says("requested timeout") {
+    } else if says("retention") {
         "raise data-availability.local-file-storage.max-retention above what the batch poster asks for (15 days)"
     } else if says("no space") || says("disk") {
         "free disk space, or move the data directory to a larger disk"
