@@ -159,7 +159,7 @@ fn mistakes_are_named_and_cost_exit_code_two() {
     fails(&["committee", "--members", "6"], "honest-members is 0");
     fails(&["get", "0x12", "--rest", "http://127.0.0.1:1"], "the data hash");
     fails(&["store", "--rpc", "http://127.0.0.1:1", "--message", "x", "--random", "3"], "one message only");
-    fails(&["verify-cert", "0x80"], "this is no certificate");
+    fails(&["verify-cert", "0x80"], "--committee.file or --keyset");
     fails(&["inspect", "0x1234"], "nothing this tool knows");
     fails(&["doctor"], "say whom to examine");
     let (code, error) = json(&["get", "0x12", "--rest", "http://127.0.0.1:1"]);
@@ -233,6 +233,8 @@ fn committee() -> Committee {
         .args(["--enable-rpc", "--rpc-addr=127.0.0.1", "--rpc-port=0"])
         .args(["--enable-rest", "--rest-addr=127.0.0.1", "--rest-port=0"])
         .arg(format!("--committee.file={file}"))
+        .arg(format!("--data-availability.store-key.file={signing_key}"))
+        .arg(format!("--data-availability.extra-signature-checking-public-key=0x{public}"))
         .start()
         .unwrap();
     Committee { dir, members, aggregator, file, signing_key }
@@ -262,11 +264,13 @@ fn a_batch_goes_round_and_the_doctor_sees_what_is_wrong() {
     }
     good(&["get", hash, "--committee.file", &file, "--out", &out]);
 
-    // A certificate with one bit changed, and one of another committee.
-    let mut bytes = const_hex::decode(cert).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    let run = dastool(&["verify-cert", &const_hex::encode(&bytes), "--committee.file", &file]);
-    assert_eq!(run.code, 1, "{}", run.stdout);
+    // Certificates with one bit changed: in the keyset hash, data hash, timeout, signers mask and signature.
+    for position in [10, 40, 72, 81, 177] {
+        let mut bytes = const_hex::decode(cert).unwrap();
+        bytes[position] ^= 1;
+        let (code, verified) = json(&["verify-cert", &const_hex::encode(&bytes), "--committee.file", &file]);
+        assert_eq!((code, &verified["valid"]), (1, &false.into()), "byte {position}: {verified}");
+    }
     good(&["inspect", cert]);
 
     // In chunks, and by Nitro's names.

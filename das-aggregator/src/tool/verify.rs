@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use das_common::certificate::Certificate;
+use das_common::certificate::{Certificate, CertificateError};
 use das_common::committee::Committee;
 use das_common::data_hash::DataHash;
 use das_common::keyset::NitroKeyset;
@@ -39,8 +39,11 @@ args::command!(
 pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
     args::with(args, 1..=1, |options: Options, words| {
         let bytes = const_hex::decode(words[0].trim()).context("the certificate is not hex")?;
-        let certificate = Certificate::parse_as_nitro(&bytes).context("this is no certificate")?;
         let (keyset, committee) = keyset(&options)?;
+        let certificate = match Certificate::parse_as_nitro(&bytes) {
+            Ok(certificate) => certificate,
+            Err(error) => return no_certificate(options.json, &error),
+        };
 
         let mut problems = Vec::new();
         if certificate.keyset_hash != keyset.hash() {
@@ -97,6 +100,17 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
         answer.good = problems.is_empty();
         Ok(answer)
     })
+}
+
+/// Bytes that are no certificate are one that is not valid: whoever asks wants to know just that.
+fn no_certificate(as_json: bool, error: &CertificateError) -> anyhow::Result<Answer> {
+    let problem = format!("this is no certificate: {error}");
+    let mut text = String::new();
+    row(&mut text, "valid", "no");
+    row(&mut text, "", &problem);
+    let mut answer = Answer::new(as_json, text, &json!({ "valid": false, "problems": [problem] }))?;
+    answer.good = false;
+    Ok(answer)
 }
 
 fn keyset(options: &Options) -> anyhow::Result<(NitroKeyset, Option<Committee>)> {
