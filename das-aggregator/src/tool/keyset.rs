@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use das_common::committee::Committee;
-use das_common::config::OptionValue as _;
+use das_common::config::{OptionValue as _, Replaced};
 use serde_json::json;
 
 use super::args;
@@ -40,11 +40,53 @@ das_common::options! {
     }
 }
 
+/// How members would be called, which nobody does to print a keyset.
+const NOT_CALLED: &str = "members are not called to print a keyset";
+
+/// The rest of Nitro's options of the same name.
+const REPLACED: &[Replaced] = &[
+    Replaced {
+        section: "keyset",
+        options: &[("enable", "bool", "false"), ("rpc-client.enable-chunked-store", "bool", "true")],
+        by: NOT_CALLED,
+    },
+    Replaced {
+        section: "keyset.rpc-client.data-stream",
+        options: &[
+            ("max-store-chunk-body-size", "int", "5242880"),
+            ("rpc-methods.start-stream", "string", "das_startChunkedStore"),
+            ("rpc-methods.stream-chunk", "string", "das_sendChunk"),
+            ("rpc-methods.finalize-stream", "string", "das_commitChunkedStore"),
+        ],
+        by: NOT_CALLED,
+    },
+    Replaced {
+        section: "keyset.rpc-client.rpc",
+        options: &[
+            ("arg-log-limit", "uint", "2048"),
+            ("connection-wait", "duration", "0s"),
+            ("jwtsecret", "string", ""),
+            ("retries", "uint", "3"),
+            ("retry-delay", "duration", "0s"),
+            (
+                "retry-errors",
+                "string",
+                "websocket: close.*|dial tcp .*|.*i/o timeout|.*connection reset by peer|.*connection refused",
+            ),
+            ("timeout", "duration", "10s"),
+            ("url", "string", "self-auth"),
+            ("websocket-message-size-limit", "int64", "268435456"),
+        ],
+        by: NOT_CALLED,
+    },
+];
+
 args::command!(
     Options,
     "dump-keyset",
     "Prints the keyset to post to the parent chain, and its hash: of a committee file (--committee.file) or of Nitro's \
-     options (--keyset.assumed-honest and --keyset.backends)."
+     options (--keyset.assumed-honest and --keyset.backends).",
+    REPLACED
 );
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {

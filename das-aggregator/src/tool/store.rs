@@ -56,7 +56,7 @@ das_common::options! {
     /// Nitro's `rpc` below `rpc-client`.
     pub(crate) struct NitroRpc {
         /// JSON-RPC URL of a member or an aggregator.
-        url: String,
+        url: String = "self-auth",
         /// How long to wait for the answer.
         timeout: Duration = "10s",
     }
@@ -94,8 +94,6 @@ das_common::options! {
         signing_key: Secret,
         /// Nitro's encrypted wallet; give --signing-key instead.
         signing_wallet: String,
-        /// Password of that wallet.
-        signing_wallet_password: Secret,
         /// How long the batch must be kept.
         anytrust_retention_period: Duration = "24h0m0s",
         /// The server.
@@ -111,6 +109,11 @@ args::command!(
     "Stores a batch and prints its certificate and data hash, as Nitro's anytrusttool does. dastool store does more.",
     &[
         Replaced {
+            section: "",
+            options: &[("signing-wallet-password", "string", "PASSWORD_NOT_SET")],
+            by: "encrypted wallets are not read; give the key itself with --signing-key",
+        },
+        Replaced {
             section: "rpc-client.rpc",
             options: &[
                 ("arg-log-limit", "uint", "2048"),
@@ -118,7 +121,11 @@ args::command!(
                 ("jwtsecret", "string", ""),
                 ("retries", "uint", "3"),
                 ("retry-delay", "duration", "0s"),
-                ("retry-errors", "string", ""),
+                (
+                    "retry-errors",
+                    "string",
+                    "websocket: close.*|dial tcp .*|.*i/o timeout|.*connection reset by peer|.*connection refused",
+                ),
                 ("websocket-message-size-limit", "int64", "268435456"),
             ],
             by: "one plain HTTP request is made; repeat the command to try again",
@@ -182,6 +189,10 @@ pub(crate) fn run_as_nitro(args: &[String]) -> anyhow::Result<Answer> {
     args::with(args, 0..=0, |options: NitroOptions, _| {
         if !options.signing_wallet.is_empty() {
             bail!("--signing-wallet: encrypted wallets are not read; give the key itself with --signing-key");
+        }
+        // Nitro's default, which its own server fills in.
+        if options.rpc_client.rpc.url == "self-auth" {
+            bail!("--rpc-client.rpc.url must say where to store");
         }
         let message =
             message(&options.message, Path::new(""), options.random_message_size, "--random-message-size")?;

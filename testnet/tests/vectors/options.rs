@@ -44,7 +44,10 @@ fn ours(recorded: &str) -> Option<Ours> {
             program: "das-aggregator",
             words: &[],
             prefix: ("node.da.anytrust.", "data-availability."),
-            left_out: &[("node.da.anytrust.enable", "turns the client of a node on; an aggregator is nothing else")],
+            left_out: &[(
+                "node.da.anytrust.enable",
+                "turns the client of a node on; an aggregator is nothing else",
+            )],
         },
         "anytrusttool client rpc store" => tool(&["client", "rpc", "store"]),
         "anytrusttool client rest getbyhash" => tool(&["client", "rest", "getbyhash"]),
@@ -92,7 +95,8 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
 
     let settable: Vec<_> =
         options.iter().filter(known).filter(|o| !OF_THE_LOADER.contains(&o.name.as_str())).collect();
-    let args: Vec<_> = settable.iter().map(|option| format!("--{}={}", option.name, option.sample())).collect();
+    let args: Vec<_> =
+        settable.iter().map(|option| format!("--{}={}", option.name, option.sample())).collect();
     let given = flat(&dump(&ours, &args)?);
     for option in &settable {
         let blank = SECRETS.iter().any(|secret| option.name.contains(secret));
