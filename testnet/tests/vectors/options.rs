@@ -58,11 +58,14 @@ fn ours(recorded: &str) -> Option<Ours> {
 }
 
 /// Defaults that differ on purpose.
-const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[(
-    "das-aggregator",
-    "data-availability.local-cache.enable",
-    "reads through an aggregator go to the members, so its cache is on unless switched off",
-)];
+const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[
+    (
+        "das-aggregator",
+        "data-availability.local-cache.enable",
+        "reads through an aggregator go to the members, so its cache is on unless switched off",
+    ),
+    (TOOL, "signing-wallet-password", "secrets are blank in every dump, their defaults too"),
+];
 
 /// Options that are blank in every dump.
 const SECRETS: &[&str] = &["key", "password", "token", "account", "redis-cache.url"];
