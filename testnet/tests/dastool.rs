@@ -1,5 +1,8 @@
 //! `dastool` as a process: alone, and against members and an aggregator.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
