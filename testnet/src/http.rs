@@ -159,6 +159,11 @@ impl Connection {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> HttpError {
+        let source = if is_stall(&source) {
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {:?}", self.stall_limit))
+        } else {
+            source
+        };
         HttpError::Connection { action, address: self.address.clone(), source }
     }
 
