@@ -91,7 +91,7 @@ pub enum NetworkError {
     },
 }
 
-/// What [`Network::write_running`] records of a process, for other programs.
+/// A running process as `running.json` in the data directory has it, for other programs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Running {
     /// `aggregator` or `member-N`.
