@@ -14,6 +14,9 @@ pub(super) const MAX_NESTING: usize = 10_000;
 /// full of escapes does not pay its start-up cost for each.
 const BYTEWISE_AFTER_ESCAPE: usize = 32;
 
+/// A string is searched in blocks of this size, so that what is looked for second is still in the nearest cache.
+const BLOCK: usize = 8 * 1024;
+
 /// The text is no JSON value, or ends before it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotJson;
@@ -33,6 +36,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, without crossing it; `None` at the end.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.text.get(self.at) {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -88,15 +92,31 @@ impl<'a> Scanner<'a> {
 
     /// Crosses one whole value; the range is the value with its quotes or brackets.
     pub(super) fn value(&mut self) -> Result<Range<usize>, NotJson> {
-        self.peek();
+        let first = self.peek().ok_or(NotJson)?;
         let start = self.at;
-        // The closing bytes of the containers that were opened since `start`.
+        match first {
+            b'{' | b'[' => self.container()?,
+            scalar => self.scalar(scalar)?,
+        }
+        Ok(start..self.at)
+    }
+
+    fn scalar(&mut self, first: u8) -> Result<(), NotJson> {
+        match first {
+            b'"' => self.string().map(|_| ()),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => Err(NotJson),
+        }
+    }
+
+    fn container(&mut self) -> Result<(), NotJson> {
+        // The closing bytes of the containers that were opened here.
         let mut open: Vec<u8> = Vec::new();
         loop {
             match self.peek().ok_or(NotJson)? {
-                b'"' => {
-                    self.string()?;
-                }
                 b'{' => {
                     if self.open(b'}', &mut open)? {
                         self.key()?;
@@ -108,15 +128,11 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                b't' => self.literal(b"true")?,
-                b'f' => self.literal(b"false")?,
-                b'n' => self.literal(b"null")?,
-                b'-' | b'0'..=b'9' => self.number()?,
-                _ => return Err(NotJson),
+                scalar => self.scalar(scalar)?,
             }
             // A value has ended; what follows belongs to the container around it.
             loop {
-                let Some(&close) = open.last() else { return Ok(start..self.at) };
+                let Some(&close) = open.last() else { return Ok(()) };
                 let byte = self.peek().ok_or(NotJson)?;
                 self.at += 1;
                 if byte == close {
@@ -153,22 +169,31 @@ impl<'a> Scanner<'a> {
         let mut bytewise_until = start;
         loop {
             let rest = &self.text[self.at..];
-            let found = if self.at < bytewise_until {
-                rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))
+            let bytewise = bytewise_until.saturating_sub(self.at);
+            let block = &rest[..rest.len().min(if bytewise > 0 { bytewise } else { BLOCK })];
+            let found = if bytewise > 0 {
+                block.iter().position(|byte| matches!(byte, b'"' | b'\\'))
             } else {
-                memchr::memchr2(b'"', b'\\', rest)
+                memchr::memchr2(b'"', b'\\', block)
             };
-            let plain = found.ok_or(NotJson)?;
-            if rest[..plain].iter().fold(0xff, |low, &byte| low.min(byte)) < b' ' {
+            let plain = &block[..found.unwrap_or(block.len())];
+            if plain.iter().fold(0xff, |low, &byte| low.min(byte)) < b' ' {
                 return Err(NotJson);
             }
-            self.at += plain;
-            if self.text[self.at] == b'"' {
-                self.at += 1;
-                return Ok(start..self.at - 1);
+            self.at += plain.len();
+            match self.here() {
+                None => return Err(NotJson),
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(start..self.at - 1);
+                }
+                Some(b'\\') => {
+                    self.escape()?;
+                    bytewise_until = self.at + BYTEWISE_AFTER_ESCAPE;
+                }
+                // The block is over, the string is not.
+                Some(_) => {}
             }
-            self.escape()?;
-            bytewise_until = self.at + BYTEWISE_AFTER_ESCAPE;
         }
     }
 
