@@ -4,7 +4,6 @@ mod start_error;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use das_common::json_rpc::{self, RpcLimits};
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
-use das_common::store_auth::{StoreKey, StoreSigners, parse_public_key};
+use das_common::store_auth::{StoreKey, StoreSigners};
 use das_common::telemetry::{MetricsHandle, watch_process};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -233,25 +232,9 @@ fn load_admission(options: &AggregatorOptions) -> Result<Admission, StartError> 
     if data.disable_signature_checking {
         return Ok(Admission::Anybody);
     }
-    let mut allowed = Vec::new();
-    for address in &data.allowed_signers {
-        allowed.push(address.parse().map_err(StartError::AllowedSigner)?);
-    }
-    let extra = data.extra_signature_checking_public_key.trim();
-    if !extra.is_empty() {
-        let text = if extra.starts_with("0x") {
-            extra.to_owned()
-        } else {
-            let path = PathBuf::from(extra);
-            std::fs::read_to_string(&path).map_err(|source| StartError::ExtraSignerFile { path, source })?
-        };
-        allowed.push(parse_public_key(&text).map_err(StartError::ExtraSigner)?);
-    }
-    Ok(if allowed.is_empty() {
-        Admission::Members
-    } else {
-        Admission::Signers(StoreSigners::allowing(allowed))
-    })
+    let signers =
+        StoreSigners::from_options(&data.allowed_signers, &data.extra_signature_checking_public_key)?;
+    Ok(if signers.is_configured() { Admission::Signers(signers) } else { Admission::Members })
 }
 
 fn fan_out(

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
 use rand::RngCore;
-use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -214,16 +216,22 @@ impl StoreKey {
     }
 }
 
-fn recover_key(digest: &RequestDigest, signature: &[u8]) -> Result<PublicKey, SignatureError> {
-    let signature: &[u8; SIGNATURE_BYTES] =
-        signature.try_into().map_err(|_| SignatureError::Length { got: signature.len() })?;
+fn split_signature(signature: &[u8]) -> Result<(&[u8], RecoveryId), SignatureError> {
+    if signature.len() != SIGNATURE_BYTES {
+        return Err(SignatureError::Length { got: signature.len() });
+    }
     let id = match signature[64] {
         0 | 27 => RecoveryId::Zero,
         1 | 28 => RecoveryId::One,
         got => return Err(SignatureError::RecoveryId { got }),
     };
+    Ok((&signature[..64], id))
+}
+
+fn recover_key(digest: &RequestDigest, signature: &[u8]) -> Result<PublicKey, SignatureError> {
+    let (compact, id) = split_signature(signature)?;
     let message = Message::from_digest(digest.0);
-    RecoverableSignature::from_compact(&signature[..64], id)
+    RecoverableSignature::from_compact(compact, id)
         .and_then(|signature| SECP256K1.recover_ecdsa(message, &signature))
         .map_err(|_| SignatureError::Impossible)
 }
@@ -233,13 +241,31 @@ pub fn recover(digest: &RequestDigest, signature: &[u8]) -> Result<Address, Sign
     recover_key(digest, signature).map(|key| Address::of(&key))
 }
 
-/// Reads the configured public key of a signer: 65 bytes in hex, with or without 0x.
-pub fn parse_public_key(text: &str) -> Result<Address, StoreKeyError> {
-    let mut bytes = [0; 65];
-    const_hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| StoreKeyError::Public)?;
-    PublicKey::from_byte_array_uncompressed(bytes)
-        .map(|key| Address::of(&key))
-        .map_err(|_| StoreKeyError::Public)
+/// The public key of somebody who may store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignerKey(PublicKey);
+
+impl SignerKey {
+    /// Reads 65 bytes in hex, with or without 0x.
+    pub fn parse(text: &str) -> Result<Self, StoreKeyError> {
+        let mut bytes = [0; 65];
+        const_hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| StoreKeyError::Public)?;
+        PublicKey::from_byte_array_uncompressed(bytes).map(Self).map_err(|_| StoreKeyError::Public)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Address {
+        Address::of(&self.0)
+    }
+
+    /// Whether this key signed the request. Which of the two values v has does not matter, since the key is known.
+    pub fn signed(&self, digest: &RequestDigest, signature: &[u8]) -> bool {
+        let Ok((compact, _)) = split_signature(signature) else { return false };
+        let Ok(mut signature) = ecdsa::Signature::from_compact(compact) else { return false };
+        // The library verifies the low one of the two values that s may have; both are of the same signer.
+        signature.normalize_s();
+        SECP256K1.verify_ecdsa(Message::from_digest(digest.0), &signature, &self.0).is_ok()
+    }
 }
 
 /// Why a request is refused. The texts are those that callers know.
@@ -263,6 +289,7 @@ pub trait SignerRegistry: Send + Sync {
 #[derive(Default)]
 pub struct StoreSigners {
     disabled: bool,
+    key: Option<SignerKey>,
     allowed: Vec<Address>,
     registry: Option<Box<dyn SignerRegistry>>,
 }
@@ -271,6 +298,12 @@ impl StoreSigners {
     /// Accepts requests of these addresses.
     pub fn allowing(allowed: Vec<Address>) -> Self {
         Self { allowed, ..Self::default() }
+    }
+
+    /// Accepts requests of the holder of this key too.
+    #[must_use]
+    pub fn with_key(self, key: SignerKey) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// Accepts everything. For tests only.
@@ -286,7 +319,7 @@ impl StoreSigners {
 
     /// Whether anybody may store.
     pub fn is_configured(&self) -> bool {
-        self.disabled || !self.allowed.is_empty() || self.registry.is_some()
+        self.disabled || self.key.is_some() || !self.allowed.is_empty() || self.registry.is_some()
     }
 
     /// Whether everybody may store.
@@ -306,12 +339,17 @@ impl StoreSigners {
         if !self.is_configured() {
             return Err(AuthError::NotConfigured);
         }
-        let address = {
-            if signature.len() != SIGNATURE_BYTES {
-                return Err(AuthError::NotProperlySigned);
-            }
-            recover(&digest(), signature).map_err(|_| AuthError::NotProperlySigned)?
-        };
+        if signature.len() != SIGNATURE_BYTES {
+            return Err(AuthError::NotProperlySigned);
+        }
+        let digest = digest();
+        if self.key.is_some_and(|key| key.signed(&digest, signature)) {
+            return Ok(());
+        }
+        if self.allowed.is_empty() && self.registry.is_none() {
+            return Err(AuthError::NotProperlySigned);
+        }
+        let address = recover(&digest, signature).map_err(|_| AuthError::NotProperlySigned)?;
         if self.allowed.contains(&address) {
             return Ok(());
         }
@@ -319,5 +357,40 @@ impl StoreSigners {
             Some(registry) if registry.may_store(address).await => Ok(()),
             _ => Err(AuthError::NotProperlySigned),
         }
+    }
+}
+
+/// Why the options that say who may store cannot be used.
+#[derive(Debug, Error)]
+pub enum SignersError {
+    /// An allowed address.
+    #[error("--data-availability.allowed-signers: {0}")]
+    Address(#[from] ParseAddressError),
+    /// The further signer's key.
+    #[error("--data-availability.extra-signature-checking-public-key: {0}")]
+    Key(#[from] StoreKeyError),
+    /// The file of that key.
+    #[error("--data-availability.extra-signature-checking-public-key: cannot read {}: {source}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's report.
+        source: io::Error,
+    },
+}
+
+impl StoreSigners {
+    /// Those whom the options name: `allowed` are addresses, `extra_key` is a public key (0x and hex), the path of a
+    /// file with one, or empty.
+    pub fn from_options(allowed: &[String], extra_key: &str) -> Result<Self, SignersError> {
+        let allowed = allowed.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
+        let signers = Self::allowing(allowed);
+        let text = match extra_key.trim() {
+            "" => return Ok(signers),
+            key if key.starts_with("0x") => key.to_owned(),
+            file => std::fs::read_to_string(file)
+                .map_err(|source| SignersError::KeyFile { path: file.into(), source })?,
+        };
+        Ok(signers.with_key(SignerKey::parse(&text)?))
     }
 }

@@ -22,7 +22,7 @@ use das_common::keyset::Keyset;
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
-use das_common::store_auth::{ParseAddressError, StoreKeyError, StoreSigners, parse_public_key};
+use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{MetricsHandle, watch_process};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -64,20 +64,9 @@ pub enum StartError {
     /// The key given as an option is none.
     #[error("--data-availability.key.priv-key: {0}")]
     PrivKey(#[from] SecretKeyError),
-    /// The further signer.
-    #[error("--data-availability.extra-signature-checking-public-key: {0}")]
-    ExtraSigner(StoreKeyError),
-    /// The file of the further signer.
-    #[error("--data-availability.extra-signature-checking-public-key: cannot read {}: {source}", path.display())]
-    ExtraSignerFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's report.
-        source: io::Error,
-    },
-    /// An allowed address.
-    #[error("--data-availability.allowed-signers: {0}")]
-    AllowedSigner(ParseAddressError),
+    /// Who may store.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// The database.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Storage(#[from] StorageError),
@@ -102,10 +91,7 @@ impl Coded for StartError {
             Self::KeyFile(KeyFileError::Io { .. }) => fault::KEY_MISSING,
             Self::KeyMismatch { .. } => fault::KEY_MISMATCH,
             Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
-            Self::ExtraSigner(_)
-            | Self::ExtraSignerFile { .. }
-            | Self::AllowedSigner(_)
-            | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::Storage(error) => match error {
                 StorageError::Locked { .. } => fault::DB_LOCKED,
                 StorageError::Open { .. } => fault::DB_DIRECTORY,
@@ -345,24 +331,12 @@ fn load_signers(options: &NodeOptions) -> Result<StoreSigners, StartError> {
     if data.disable_signature_checking {
         return Ok(StoreSigners::unchecked());
     }
-    let mut allowed = Vec::new();
-    for address in &data.allowed_signers {
-        allowed.push(address.parse().map_err(StartError::AllowedSigner)?);
-    }
-    let extra = data.extra_signature_checking_public_key.trim();
-    if !extra.is_empty() {
-        let text = if extra.starts_with("0x") {
-            extra.to_owned()
-        } else {
-            let path = PathBuf::from(extra);
-            std::fs::read_to_string(&path).map_err(|source| StartError::ExtraSignerFile { path, source })?
-        };
-        allowed.push(parse_public_key(&text).map_err(StartError::ExtraSigner)?);
-    }
-    if allowed.is_empty() && options.enable_rpc {
+    let signers =
+        StoreSigners::from_options(&data.allowed_signers, &data.extra_signature_checking_public_key)?;
+    if !signers.is_configured() && options.enable_rpc {
         warn!(code = fault::STORE_NO_METHOD.code, "{}", fault::STORE_NO_METHOD);
     }
-    Ok(StoreSigners::allowing(allowed))
+    Ok(signers)
 }
 
 fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Option<RestReader>, StartError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use das_common::committee::CommitteeError;
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::client::EndpointError;
-use das_common::store_auth::{ParseAddressError, StoreKeyError};
+use das_common::store_auth::{SignersError, StoreKeyError};
 use thiserror::Error;
 
 /// Why an aggregator could not start.
@@ -31,20 +31,9 @@ pub enum StartError {
         /// The system's report.
         source: io::Error,
     },
-    /// The further signer.
-    #[error("--data-availability.extra-signature-checking-public-key: {0}")]
-    ExtraSigner(StoreKeyError),
-    /// The file of the further signer.
-    #[error("--data-availability.extra-signature-checking-public-key: cannot read {}: {source}", path.display())]
-    ExtraSignerFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's report.
-        source: io::Error,
-    },
-    /// An allowed address.
-    #[error("--data-availability.allowed-signers: {0}")]
-    AllowedSigner(ParseAddressError),
+    /// Who may store.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// A URL of a member, or one to read from.
     #[error("--data-availability.rest-aggregator, or the committee: {0}")]
     Endpoint(#[from] EndpointError),
@@ -66,10 +55,7 @@ impl Coded for StartError {
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
             Self::StoreKey { .. } => fault::KEY_MALFORMED,
             Self::StoreKeyFile { .. } => fault::KEY_MISSING,
-            Self::ExtraSigner(_)
-            | Self::ExtraSignerFile { .. }
-            | Self::AllowedSigner(_)
-            | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,
         }
     }

@@ -65,7 +65,8 @@ impl Place {
     }
 
     fn filled_in(&self, text: &str) -> String {
-        let fill = |text: String, (name, value): (&String, &String)| text.replace(&format!("${{{name}}}"), value);
+        let fill =
+            |text: String, (name, value): (&String, &String)| text.replace(&format!("${{{name}}}"), value);
         self.variables.iter().fold(text.to_owned(), fill)
     }
 
@@ -85,7 +86,8 @@ impl Place {
 
     fn run_tool(&self, case: &Value, args: &[String]) -> Result<(), String> {
         let ours = ours(case, args);
-        let before = ours.as_ref().and_then(|ours| ours.untouched.as_ref()).map(|path| (path, fs::read(path).ok()));
+        let before =
+            ours.as_ref().and_then(|ours| ours.untouched.as_ref()).map(|path| (path, fs::read(path).ok()));
         let output = run("dastool", args, case)?;
         let code = output.status.code().ok_or("ended by a signal")?;
         let (expected_code, expected_stdout) = match &ours {
@@ -286,7 +288,8 @@ fn check_file(path: &Path, expected: &Value) -> Result<(), String> {
         _ => None,
     };
     let length = decoded.ok_or_else(|| format!("{name} is not {}", expected["encoding"]))?.len();
-    let expected = usize::try_from(number(&expected["decoded_length"])?).map_err(|error| error.to_string())?;
+    let expected =
+        usize::try_from(number(&expected["decoded_length"])?).map_err(|error| error.to_string())?;
     // A secret's leading zero bytes are dropped.
     let shorter = path.ends_with("das_bls") && length < expected && length > 24;
     if length == expected || shorter { Ok(()) } else { Err(format!("{name} holds {length} bytes")) }
@@ -332,7 +335,10 @@ fn text(value: &Value) -> &str {
 }
 
 fn number(value: &Value) -> Result<i32, String> {
-    value.as_i64().and_then(|number| number.try_into().ok()).ok_or_else(|| format!("{value} is no small number"))
+    value
+        .as_i64()
+        .and_then(|number| number.try_into().ok())
+        .ok_or_else(|| format!("{value} is no small number"))
 }
 
 fn clip(text: &str) -> String {
