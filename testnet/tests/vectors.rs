@@ -19,6 +19,10 @@ mod on_disk;
 mod options;
 #[path = "vectors/recovery.rs"]
 mod recovery;
+#[path = "vectors/rest_transcripts.rs"]
+mod rest_transcripts;
+#[path = "vectors/rpc_transcripts.rs"]
+mod rpc_transcripts;
 #[path = "vectors/store_auth.rs"]
 mod store_auth;
 
@@ -50,6 +54,8 @@ runners! {
     recovery: "recovery.json" => |_content| Box::new(recovery::check);
     on_disk: "on_disk.json" => |_content| Box::new(on_disk::check);
     options: "options.json" => |_content| Box::new(options::check);
+    rpc_transcripts: "rpc_transcripts.json" => |content| { let mut servers = rpc_transcripts::Servers::new(&content); Box::new(move |case| servers.check(case)) };
+    rest_transcripts: "rest_transcripts.json" => |content| { let mut servers = rest_transcripts::Servers::new(&content); Box::new(move |case| servers.check(case)) };
     cli: "cli.json" => |content| { let place = cli::Place::new(&content); Box::new(move |case| place.run(case)) };
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn check_signature(case: &Value) -> Result<(), String> {
 
 fn verify(case: &Value, message: &[u8]) -> Result<(), String> {
     let given = bytes(&case["signature"]);
-    let points = case["public_key_points"].as_array().unwrap();
+    let points = case["public_key_points"].as_array().map_or(&[][..], Vec::as_slice);
     let key = |point: &Value| {
         let serialized = [&[0], bytes(point).as_slice()].concat();
         NitroPublicKey::parse(&serialized, true).map_err(|e| e.to_string())
