@@ -159,6 +159,7 @@ impl Aggregator {
         let limits = Limits {
             header_timeout: timeouts.read_header_timeout,
             idle_timeout: timeouts.idle_timeout,
+            answer_pace: Pace { grace: timeouts.write_timeout, ..Pace::default() },
             ..self.limits
         };
         self.servers.spawn(serve(listener, router, limits, self.stop.clone()));

@@ -12,6 +12,7 @@ use das_common::bls::{
     KeyFileError, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file, read_secret_key_file,
 };
 use das_common::chunked::Bounds;
+use das_common::committee::{Committee, CommitteeError};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
@@ -67,6 +68,17 @@ pub enum StartError {
     /// Who may store.
     #[error(transparent)]
     Signers(#[from] SignersError),
+    /// The committee file.
+    #[error("--committee.file: {0}")]
+    Committee(#[from] CommitteeError),
+    /// The committee file is not that of this member.
+    #[error("--committee.file: no member of {} has this key, {key}", file.display())]
+    NotMember {
+        /// The committee file.
+        file: PathBuf,
+        /// The public key in base64.
+        key: String,
+    },
     /// The database.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Storage(#[from] StorageError),
@@ -92,6 +104,8 @@ impl Coded for StartError {
             Self::KeyMismatch { .. } => fault::KEY_MISMATCH,
             Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::Committee(_) => fault::CONFIG_COMMITTEE,
+            Self::NotMember { .. } => fault::KEY_NOT_MEMBER,
             Self::Storage(error) => match error {
                 StorageError::Locked { .. } => fault::DB_LOCKED,
                 StorageError::Open { .. } => fault::DB_DIRECTORY,
@@ -140,6 +154,7 @@ impl Node {
     pub async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
         let signer = load_signer(options)?;
+        check_membership(&options.committee.file, signer.as_deref())?;
         let signers = Arc::new(load_signers(options)?);
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
@@ -239,6 +254,7 @@ impl Node {
             max_connections: options.limits.max_connections,
             header_timeout: timeouts.read_header_timeout,
             idle_timeout: timeouts.idle_timeout,
+            answer_pace: Pace { grace: timeouts.write_timeout, ..Pace::default() },
             drain: options.limits.shutdown_grace,
             ..Limits::default()
         };
@@ -326,6 +342,25 @@ fn load_key_files(directory: &Path) -> Result<SecretKey, StartError> {
     Ok(key)
 }
 
+/// With a committee file, the key must be that of a member; a mirror has none.
+fn check_membership(file: &Path, signer: Option<&dyn Signer>) -> Result<(), StartError> {
+    if file.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let committee = Committee::load(file)?;
+    let Some(key) = signer.map(|signer| signer.public_key()) else { return Ok(()) };
+    match committee.index_of(key) {
+        Some(index) => {
+            info!(member = %committee.members()[index].name, index, "member of the committee");
+            Ok(())
+        }
+        None => {
+            let key = STANDARD.encode_to_string(key.to_bytes());
+            Err(StartError::NotMember { file: file.to_owned(), key })
+        }
+    }
+}
+
 fn load_signers(options: &NodeOptions) -> Result<StoreSigners, StartError> {
     let data = &options.data_availability;
     if data.disable_signature_checking {
@@ -379,5 +414,32 @@ fn warn_of_nitro_files(directory: &Path) {
             folder = %directory.display(),
             "batches in Nitro's file layout are beside ours; they are left alone and not served from there"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_committee_file_is_that_of_the_key_or_the_start_fails() {
+        let key = SecretKey::from_bytes(&[7; 32]).unwrap();
+        let public = STANDARD.encode_to_string(key.public_key().to_bytes());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("committee.toml");
+        let text = format!(
+            "honest-members = 1\ndata-shards = 1\n[[member]]\nname = \"alice\"\npublic-key = \"{public}\"\n\
+             rpc = \"http://127.0.0.1:1\"\nrest = \"http://127.0.0.1:2\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let (own, other) =
+            (LocalSigner::new(key), LocalSigner::new(SecretKey::from_bytes(&[8; 32]).unwrap()));
+        assert!(check_membership(&file, Some(&own)).is_ok());
+        assert!(check_membership(&file, None).is_ok(), "a mirror has no key");
+        let error = check_membership(&file, Some(&other)).unwrap_err();
+        assert_eq!(error.fault(), fault::KEY_NOT_MEMBER);
+        let missing = check_membership(&dir.path().join("nothing"), Some(&own)).unwrap_err();
+        assert_eq!(missing.fault(), fault::CONFIG_COMMITTEE);
+        assert!(check_membership(Path::new(""), Some(&other)).is_ok());
     }
 }

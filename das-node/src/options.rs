@@ -151,11 +151,9 @@ options! {
 options! {
     /// The committee this member belongs to.
     pub struct CommitteeOptions {
-        /// The committee file. With it the member checks at start that its key is in it; without, it is a plain
+        /// The committee file. With it the start checks that the key is that of a member; without, this is a plain
         /// AnyTrust server.
         file: PathBuf,
-        /// Name of this member in the committee file; found by its key when not given.
-        member: String,
     }
 }
 

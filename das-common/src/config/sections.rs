@@ -46,11 +46,11 @@ pub const CONF_REPLACED: &[Replaced] = &[
 options! {
     /// How long one HTTP server waits for a client.
     pub struct ServerTimeouts {
-        /// Longest time to read a whole request.
+        /// Time for a client to send a request's body, on top of what its length takes on a slow line.
         read_timeout: Duration = "30s",
         /// Longest time to read the headers of a request.
         read_header_timeout: Duration = "30s",
-        /// Longest time to write an answer, counted from the end of the request's headers.
+        /// Time for a client to take an answer, on top of what the answer's length takes on a slow line.
         write_timeout: Duration = "30s",
         /// Longest time that a connection is kept open between requests.
         idle_timeout: Duration = "2m0s",
@@ -71,8 +71,6 @@ options! {
         online_url_list_fetch_interval: Duration = "1h0m0s",
         /// Order in which endpoints are tried; only simple-explore-exploit exists.
         strategy: String = "simple-explore-exploit",
-        /// Time between two computations of that order.
-        strategy_update_interval: Duration = "10s",
         /// Time after which the next endpoints are tried beside those that have not answered yet.
         wait_before_try_next: Duration = "2s",
         /// Reads whose time and success are remembered of each endpoint.
@@ -107,11 +105,6 @@ options! {
 options! {
     /// Connection to the parent chain.
     pub struct ParentChainOptions {
-        /// URL of an RPC endpoint of the parent chain. This version does not ask the contract: see
-        /// sequencer-inbox-address.
-        node_url: String,
-        /// How often connecting to it is tried at start before the start fails.
-        connection_attempts: usize = "15",
         /// Address of the SequencerInbox contract, or none. This version does not ask the contract who may store:
         /// name the signers with data-availability.allowed-signers or
         /// data-availability.extra-signature-checking-public-key.
