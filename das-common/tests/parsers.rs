@@ -3,6 +3,9 @@
 //! The parsers, what each must promise and their valid inputs are in `fuzz/src`, which the fuzz targets share. A failure
 //! prints the smallest input found. Each parser says how many inputs it can afford; with `DAS_LONG` (`scripts/test long`)
 //! it gets fifty times as many.
+//!
+//! `DAS_FUZZ_CORPUS=das-common/fuzz/corpus` writes the valid inputs there, for the fuzzer to begin from:
+//! `cargo +nightly fuzz run --fuzz-dir das-common/fuzz json_rpc`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -168,6 +171,22 @@ fn every_parser_takes_anything() {
             Err(TestError::Abort(reason)) => panic!("{}: {reason}", parser.name),
         }
     }
+}
+
+#[test]
+fn every_parser_has_its_fuzz_target() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+    let corpus = std::env::var_os("DAS_FUZZ_CORPUS").map(std::path::PathBuf::from);
+    for parser in PARSERS {
+        let target = std::fs::read_to_string(folder.join(format!("{}.rs", parser.name))).unwrap();
+        assert!(target.contains(&format!("run(\"{}\", data)", parser.name)), "{}", parser.name);
+        let Some(corpus) = &corpus else { continue };
+        std::fs::create_dir_all(corpus.join(parser.name)).unwrap();
+        for (i, seed) in (parser.seeds)().iter().enumerate() {
+            std::fs::write(corpus.join(parser.name).join(format!("seed-{i}")), seed).unwrap();
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), PARSERS.len(), "a target without a parser");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use das_common::bls::{NitroPublicKey, NitroSignature, PublicKey, SecretKey, Signature};
 use das_common::certificate::{Certificate, signed_bytes_v1};
 use das_common::data_hash::DataHash;
 use das_common::keyset::{Keyset, NitroKeyset};
-use das_common::store_auth::{Address, RequestDigest, StoreKey, parse_public_key, recover};
+use das_common::sequencer_message::{
+    KeysetSource, PayloadSource, Recovered, SequencerMessage, recover_as_nitro,
+};
+use das_common::store_auth::{Address, RequestDigest, SignerKey, StoreKey, recover};
 
 /// The committee of the seeds: two members, one honest.
 struct Sample {
@@ -60,6 +64,52 @@ pub(crate) fn certificate(data: &[u8]) {
     }
     if let Ok(certificate) = strict {
         assert_eq!(certificate.to_bytes(), data, "strict means one form");
+    }
+}
+
+/// Knows the keyset of the seeds and their batch, which it gives for any name.
+struct Chain;
+
+impl KeysetSource for Chain {
+    type Error = std::fmt::Error;
+
+    async fn keyset(&self, hash: &DataHash) -> Result<Bytes, Self::Error> {
+        let keyset = &SAMPLE.keyset;
+        (*hash == keyset.hash()).then(|| keyset.to_bytes().into()).ok_or(std::fmt::Error)
+    }
+}
+
+impl PayloadSource for Chain {
+    type Error = std::fmt::Error;
+
+    async fn payload(&self, _: &DataHash) -> Result<Bytes, Self::Error> {
+        Ok(Bytes::from_static(b"batch"))
+    }
+}
+
+pub(crate) fn sequencer_message_seeds() -> Vec<Vec<u8>> {
+    let message = |certificate: Certificate| SequencerMessage {
+        min_timestamp: 1,
+        max_timestamp: 2,
+        min_block: 3,
+        max_block: 4,
+        after_delayed_messages_read: 5,
+        data: certificate.to_bytes().into(),
+    };
+    vec![message(sample_certificate(0)).to_bytes(), message(sample_certificate(1)).to_bytes()]
+}
+
+pub(crate) fn sequencer_message(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    if let Ok(message) = SequencerMessage::parse(&data) {
+        assert_eq!(message.to_bytes(), data);
+    }
+    let recovered = futures::executor::block_on(recover_as_nitro(7, &data, &Chain, &Chain, false));
+    if let Ok(Recovered::Payload { payload, preimages }) = recovered {
+        assert_eq!(payload, &b"batch"[..]);
+        for (hash, preimage) in &preimages {
+            assert_eq!(das_common::keccak::keccak256(preimage), *hash);
+        }
     }
 }
 
@@ -154,5 +204,5 @@ pub(crate) fn store_auth(data: &[u8]) {
     if let Ok(key) = StoreKey::from_hex(text) {
         assert_eq!(StoreKey::from_hex(&key.to_hex()).map(|k| k.address()).ok(), Some(key.address()));
     }
-    let _ = parse_public_key(text);
+    let _ = SignerKey::parse(text);
 }

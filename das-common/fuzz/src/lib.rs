@@ -33,6 +33,13 @@ pub const PARSERS: &[Parser] = &[
         memory_per_byte: 16,
         cases: 2_000,
     },
+    Parser {
+        name: "sequencer_message",
+        run: keys::sequencer_message,
+        seeds: keys::sequencer_message_seeds,
+        memory_per_byte: 16,
+        cases: 2_000,
+    },
     Parser { name: "keyset", run: keys::keyset, seeds: keys::keyset_seeds, memory_per_byte: 64, cases: 300 },
     Parser {
         name: "public_key",
