@@ -6,7 +6,8 @@
 //! that callers match on ([`NAMED_TEXTS`]).
 //!
 //! Where ours differs on purpose, a [`Departure`] names the case and the step and says what ours does instead, which is
-//! checked in its place.
+//! checked in its place. Files recorded elsewhere have cases of other names: for those, a [`ByRule`] may tell from a step
+//! itself that ours differs. Every case to which that happens is printed with the reason.
 
 mod exchange;
 mod pattern;
@@ -68,6 +69,22 @@ pub enum Instead {
     LeftOut,
 }
 
+/// A step of a case that no [`Departure`] names.
+#[derive(Debug, Clone, Copy)]
+pub struct Unnamed<'a> {
+    /// The case's server, by its name.
+    pub server: &'a str,
+    /// The request as recorded, but for its body.
+    pub request: &'a Value,
+    /// The request's body as it is sent.
+    pub body: &'a str,
+    /// The response as recorded.
+    pub response: &'a Value,
+}
+
+/// Tells whether ours differs in a step, why, and what it does instead.
+pub type ByRule<'a> = Box<dyn Fn(Unnamed<'_>) -> Option<(&'static str, Instead)> + 'a>;
+
 /// Changes what is expected of a whole file: given the case's name and its recorded response, the response to expect.
 pub type Adjust = fn(&str, &mut Value);
 
@@ -77,6 +94,8 @@ pub struct Replay<'a> {
     pub keys: Keys,
     /// Where ours differs.
     pub departures: &'a [Departure],
+    /// Where it differs in cases that these do not name.
+    pub by_rule: ByRule<'a>,
     /// What differs in every case.
     pub adjust: Adjust,
     /// Rules of variables beyond those of this module.
@@ -92,10 +111,41 @@ impl Replay<'_> {
         let name = case["name"].as_str().ok_or("a case without a name")?;
         let steps = case["steps"].as_array().ok_or("a case without steps")?;
         let mut variables = Variables::new(&self.keys, self.rule);
+        let named = self.departures.iter().any(|one| one.case == name);
+        let mut departed = false;
         for (index, step) in steps.iter().enumerate() {
+            let at = |difference| format!("step {index}: {difference}");
+            if step["at_the_beginning_of_a_second"] == true {
+                values::wait_for_a_new_second();
+            }
             let departure = self.departures.iter().find(|one| one.case == name && one.step == index);
-            self.step(name, step, departure, &mut variables, address)
-                .map_err(|difference| format!("step {index}: {difference}"))?;
+            let mut instead = departure.map(|departure| departure.instead);
+            if instead.is_some_and(|instead| matches!(instead, Instead::LeftOut)) {
+                continue;
+            }
+            match variables.add(&step["vars"]) {
+                Err(ValueError::Missing { .. }) if departed => continue,
+                added => added.map_err(|error| at(error.to_string()))?,
+            }
+            let filled = variables.fill(step["request"]["body"].as_str().unwrap_or_default());
+            let body = match filled {
+                Ok(body) => body,
+                // It goes on from something that did not happen.
+                Err(ValueError::Missing { .. }) if departed => continue,
+                Err(error) => return Err(at(error.to_string())),
+            };
+            if !named {
+                let server = case["server"].as_str().unwrap_or_default();
+                let (request, response) = (&step["request"], &step["response"]);
+                if let Some((reason, other)) =
+                    (self.by_rule)(Unnamed { server, request, body: &body, response })
+                {
+                    println!("{name}, step {index}: ours differs: {reason}");
+                    departed = true;
+                    instead = Some(other);
+                }
+            }
+            self.step(name, step, instead, &body, &mut variables, address).map_err(at)?;
         }
         Ok(())
     }
@@ -104,19 +154,13 @@ impl Replay<'_> {
         &self,
         name: &str,
         step: &Value,
-        departure: Option<&Departure>,
+        instead: Option<Instead>,
+        body: &str,
         variables: &mut Variables<'_>,
         address: SocketAddr,
     ) -> Result<(), Difference> {
-        if matches!(departure, Some(Departure { instead: Instead::LeftOut, .. })) {
-            return Ok(());
-        }
-        if step["at_the_beginning_of_a_second"] == true {
-            values::wait_for_a_new_second();
-        }
         let text = |error: ValueError| error.to_string();
-        variables.add(&step["vars"]).map_err(text)?;
-        let request = Request::read(&step["request"], variables, address).map_err(text)?;
+        let request = Request::read(&step["request"], body, variables, address).map_err(text)?;
         let answer = request.send(address).map_err(|error| format!("no answer: {error}"))?;
 
         let mut expected = step["response"].clone();
@@ -132,7 +176,7 @@ impl Replay<'_> {
             }
             Ok(())
         };
-        match departure.map(|departure| departure.instead) {
+        match instead {
             None => {
                 capture(variables)?;
                 variables.add(&expected["vars"]).map_err(text)?;

@@ -21,11 +21,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// From a step's `request`.
-    pub fn read(step: &Value, variables: &Variables<'_>, address: SocketAddr) -> Result<Self, ValueError> {
+    /// From a step's `request`, with its body filled in.
+    pub fn read(
+        step: &Value,
+        body: &str,
+        variables: &Variables<'_>,
+        address: SocketAddr,
+    ) -> Result<Self, ValueError> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let method = text(&step["method"]);
-        let body = variables.fill(&text(&step["body"]))?;
         let in_chunks = step["transfer_encoding"] == "chunked";
         let host = step["host"].as_str().map_or_else(|| address.to_string(), str::to_owned);
 

@@ -169,28 +169,7 @@ impl<'a> Variables<'a> {
         if let Some(text) = rule.as_str() {
             return const_hex::decode(self.fill(text)?).map_err(|_| unknown("a byte string", rule));
         }
-        let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
-        if let Some(slice) = rule.get("slice") {
-            let bytes = self.bytes(&slice["of"])?;
-            let range = number(&slice["from"]).zip(number(&slice["to"]));
-            let part = range.and_then(|(from, to)| bytes.get(from..to));
-            return part.map(<[u8]>::to_vec).ok_or_else(|| unknown("a slice", rule));
-        }
-        let length = number(&rule["len"]).ok_or_else(|| unknown("a byte string", rule))?;
-        let mut bytes = match rule["fill"].as_str() {
-            Some("zero") => vec![0; length],
-            Some("lcg") => {
-                let seed = number(&rule["seed"]).ok_or_else(|| unknown("a seed", rule))?;
-                let byte = |i: usize| (seed * 31 + i * 7 + (i >> 8) * 13 + (i >> 16) * 17) & 0xff;
-                (0..length).map(|i| byte(i) as u8).collect()
-            }
-            _ => return Err(unknown("a fill", rule)),
-        };
-        if let Some(prefix) = rule.get("prefix") {
-            let prefix = self.bytes(prefix)?;
-            bytes.get_mut(..prefix.len()).ok_or_else(|| unknown("a prefix", rule))?.copy_from_slice(&prefix);
-        }
-        Ok(bytes)
+        Ok(crate::vectors::bytes(rule))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use das_testnet::process::{Launch, ServerProcess};
-use das_testnet::transcripts::{Departure, Instead, Keys, Replay};
+use das_testnet::transcripts::{Departure, Instead, Keys, Replay, Unnamed};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,8 +78,40 @@ const DEPARTURES: &[Departure] = &[
     Departure { case: EMPTY_SIGNATURES, step: 4, reason: REPLAYS, instead: Answers(200, STARTED) },
 ];
 
+/// The same for cases of other names, seen from what is sent: where it was accepted, and is none of these.
+fn by_rule(servers: &Value, step: Unnamed<'_>) -> Option<(&'static str, Instead)> {
+    let recorded: Value = serde_json::from_str(step.response["body"].as_str()?).ok()?;
+    recorded.get("result")?;
+    let request: Value = serde_json::from_str(step.body).ok()?;
+    let params = request["params"].as_array()?;
+    let method = request["method"].as_str()?.strip_prefix("das_")?;
+    let number =
+        |index: usize| u64::from_str_radix(params.get(index)?.as_str()?.strip_prefix("0x")?, 16).ok();
+
+    let options = &servers[step.server];
+    let is_checked = options.get("data-availability.extra-signature-checking-public-key").is_some();
+    let signature = const_hex::decode(params.last()?.as_str()?).ok()?;
+    let is_signature = signature.len() == 65 && matches!(signature[64], 0 | 1 | 27 | 28);
+    let signed = ["store", "startChunkedStore", "sendChunk", "commitChunkedStore"].contains(&method);
+    if is_checked && signed && !is_signature {
+        return Some((SIGNATURES, Refuses("request not properly signed")));
+    }
+    if method == "startChunkedStore" {
+        let (chunks, size, total) = (number(1)?, number(2)?, number(3)?);
+        if total.checked_div(size)? + u64::from(total % size > 0) != chunks {
+            return Some((SIZES, Refuses("can't start collecting new message: ")));
+        }
+    }
+    // Where Nitro's comparison with now + max-retention overflows.
+    const LAST: u64 = i64::MAX as u64 - 62_135_596_800;
+    if method == "store" && (LAST..=i64::MAX as u64).contains(&number(1)?) {
+        return Some((RETENTION, Refuses("requested expiry time (")));
+    }
+    None
+}
+
 /// The servers of the file, each started when its first case comes.
-pub struct Servers {
+pub(crate) struct Servers {
     options: Value,
     replay: Replay<'static>,
     running: BTreeMap<String, Running>,
@@ -94,10 +126,12 @@ struct Running {
 
 impl Servers {
     /// What the file's description promises.
-    pub fn new(file: &Value) -> Self {
+    pub(crate) fn new(file: &Value) -> Self {
+        let servers = file["servers"].clone();
         let replay = Replay {
             keys: Keys::read(&file["keys"]).expect("the file's keys"),
             departures: DEPARTURES,
+            by_rule: Box::new(move |step| by_rule(&servers, step)),
             adjust: |_, _| {},
             rule: None,
         };
@@ -105,7 +139,7 @@ impl Servers {
     }
 
     /// Replays one case.
-    pub fn check(&mut self, case: &Value) -> Result<(), String> {
+    pub(crate) fn check(&mut self, case: &Value) -> Result<(), String> {
         let name = case["server"].as_str().ok_or("a case without a server")?;
         if !self.running.contains_key(name) {
             let (server, dir) =
