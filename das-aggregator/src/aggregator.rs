@@ -4,6 +4,7 @@ mod start_error;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,11 @@ use crate::api::rpc::DasMethods;
 use crate::api::status::{StatusSource, unix_now};
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
-use crate::options::AggregatorOptions;
+use crate::options::{AggregatorOptions, ProviderServerOptions};
+use crate::provider::gate::{Gate, guarded};
+use crate::provider::keysets::Keysets;
+use crate::provider::token::TokenSecret;
+use crate::provider::{ProviderLimits, ProviderMethods, Writer};
 use crate::read::{CacheLimits, Reads};
 use crate::retry::Patience;
 use crate::store::{Admission, Stores};
@@ -52,6 +57,8 @@ pub struct Bound {
     pub rpc: Option<SocketAddr>,
     /// REST.
     pub rest: Option<SocketAddr>,
+    /// The provider server.
+    pub provider: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
 }
@@ -59,7 +66,8 @@ pub struct Bound {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("das-aggregator ready:")?;
-        for (name, address) in [("rpc", self.rpc), ("rest", self.rest), ("metrics", self.metrics)] {
+        let Self { rpc, rest, provider, metrics } = *self;
+        for (name, address) in [("rpc", rpc), ("rest", rest), ("provider", provider), ("metrics", metrics)] {
             if let Some(address) = address {
                 write!(f, " {name}=http://{address}")?;
             }
@@ -91,11 +99,11 @@ impl Aggregator {
         let reads = Reads::new(reader, cache_limits(options));
         let watch = Watch::new(fan_out.clone(), alarms.clone(), options.data_availability.request_timeout);
         tokio::spawn(watch.clone().run(stop.clone()));
-        let stores = Stores::new(fan_out.clone(), reads.clone(), admission, key, alarms.clone());
+        let stores = Stores::new(fan_out.clone(), reads.clone(), admission, key.clone(), alarms.clone());
         let status = StatusSource {
             fan_out: fan_out.clone(),
             watch: watch.clone(),
-            reads,
+            reads: reads.clone(),
             alarms,
             started: unix_now(),
         };
@@ -110,6 +118,11 @@ impl Aggregator {
         let drain = options.limits.shutdown_grace;
         let limits = Limits { max_connections: options.limits.max_connections, drain, ..Limits::default() };
         let mut aggregator = Self { bound, fan_out, limits, servers, stop };
+        if options.provider_server.enable {
+            let provider = provider_methods(options, &committee, stores.clone(), reads, key)?;
+            let place = aggregator.provider(options, provider).await?;
+            aggregator.bound.provider = Some(place);
+        }
         if options.enable_rpc {
             let methods = aggregator.methods(options, stores, watch);
             let limits = rpc_limits(options, options.rpc_body_limit(), &options.rpc_server_timeouts);
@@ -141,13 +154,37 @@ impl Aggregator {
     fn methods(&self, options: &AggregatorOptions, stores: Stores, watch: Watch) -> Arc<DasMethods> {
         let methods = Arc::new(DasMethods::new(stores, watch, PendingStores::new(chunked_bounds(options))));
         let idle = Arc::clone(&methods);
+        self.every_idle_round(move || idle.drop_idle());
+        methods
+    }
+
+    fn every_idle_round(&self, work: impl Fn() + Send + 'static) {
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(IDLE_ROUND).await;
-                idle.drop_idle();
+                work();
             }
         }));
-        methods
+    }
+
+    async fn provider(
+        &mut self,
+        options: &AggregatorOptions,
+        methods: ProviderMethods,
+    ) -> Result<SocketAddr, StartError> {
+        let server = &options.provider_server;
+        let gate = load_gate(server)?;
+        let place = listen("provider-server.port", &server.addr, server.port).await?;
+        let methods = Arc::new(methods);
+        let idle = Arc::clone(&methods);
+        self.every_idle_round(move || idle.drop_idle());
+        let limits = rpc_limits(options, server.body_limit(), &server.server_timeouts);
+        let open = json_rpc::router(methods, limits);
+        let router = match gate {
+            Some(gate) => guarded(gate, open),
+            None => open,
+        };
+        Ok(self.serve(place, router, &server.server_timeouts))
     }
 
     fn serve(
@@ -238,6 +275,39 @@ fn load_admission(options: &AggregatorOptions) -> Result<Admission, StartError> 
     Ok(if signers.is_configured() { Admission::Signers(signers) } else { Admission::Members })
 }
 
+fn provider_methods(
+    options: &AggregatorOptions,
+    committee: &Committee,
+    stores: Stores,
+    reads: Reads,
+    key: Option<Arc<StoreKey>>,
+) -> Result<ProviderMethods, StartError> {
+    let server = &options.provider_server;
+    let mut keysets = Keysets::of(committee.keyset());
+    for file in &server.keyset_files {
+        let hash = keysets.add_file(Path::new(file))?;
+        info!(file, keyset = %hash, "keyset of a former committee");
+    }
+    let writer = match key.filter(|_| server.enable_da_writer) {
+        Some(key) => Some(Writer::new(stores, key, PendingStores::new(chunked_bounds(options)))),
+        None if server.enable_da_writer => return Err(StartError::WriterWithoutKey),
+        None => None,
+    };
+    let header_bytes = const_hex::decode(&server.supported_header_bytes)
+        .map_err(|_| StartError::HeaderBytes { got: server.supported_header_bytes.clone() })?;
+    let limits = ProviderLimits { header_bytes, max_batch_bytes: options.data_availability.max_batch_size };
+    Ok(ProviderMethods::new(limits, reads, keysets, writer))
+}
+
+fn load_gate(server: &ProviderServerOptions) -> Result<Option<Gate>, StartError> {
+    let Some(path) = given(&server.jwtsecret) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::TokenSecretFile { path: path.to_owned(), source })?;
+    let secret = TokenSecret::parse(&Zeroizing::new(text))
+        .map_err(|source| StartError::TokenSecret { path: path.to_owned(), source })?;
+    Ok(Some(Gate::new(secret, &server.allowed_hosts)))
+}
+
 fn fan_out(
     options: &AggregatorOptions,
     committee: &Committee,
@@ -245,8 +315,7 @@ fn fan_out(
 ) -> Result<FanOut, StartError> {
     let data = &options.data_availability;
     let calls = &data.rpc_aggregator.rpc_client;
-    let body_limit =
-        if calls.enable_chunked_store { calls.data_stream.max_store_chunk_body_size } else { usize::MAX };
+    let body_limit = calls.enable_chunked_store.then_some(calls.data_stream.max_store_chunk_body_size);
     let members = committee.members().iter().enumerate().map(|(index, member)| {
         let endpoint = Endpoint::parse(member.rpc.as_str())?;
         let (name, key) = (member.name.clone(), member.public_key.clone());

@@ -290,7 +290,7 @@ impl Shared {
                     Some(Report::Answered { member, claim, latency }) => {
                         latencies[member] = latency;
                         if let Err(failure) = Collect::check_fields(&asked, &claim) {
-                            self.members[member].health.failed(latency, failure.to_string());
+                            self.members[member].health.failed(latency, &failure);
                         }
                         collect.answered(member, claim)
                     }
@@ -338,7 +338,7 @@ impl Shared {
             health.stored(latency);
         } else {
             warn!(member = %self.members[member].name, "a signature is wrong under the member's own key");
-            health.failed(latency, MemberFailure::BadSignature.to_string());
+            health.failed(latency, &MemberFailure::BadSignature);
         }
     }
 
@@ -403,7 +403,7 @@ impl Shared {
                 Some(Report::Answered { member, claim, latency }) => {
                     match Collect::check_fields(&job.asked, &claim) {
                         Ok(()) => self.check_late(job.asked, vec![(member, claim.signature, latency)]).await,
-                        Err(failure) => self.members[member].health.failed(latency, failure.to_string()),
+                        Err(failure) => self.members[member].health.failed(latency, &failure),
                     }
                 }
                 Some(Report::Failed { .. }) => {}
@@ -474,7 +474,7 @@ impl MemberTask {
             debug!(member = %member.name, attempt, %failure, again_after = ?next.again_after, "no signature");
             if next.counts && !reported {
                 reported = true;
-                member.health.failed(start.elapsed(), failure.to_string());
+                member.health.failed(start.elapsed(), &failure);
                 let _ = reports.send(Report::Failed { member: member.index, failure }).await;
             }
             let Some(pause) = next.again_after else {

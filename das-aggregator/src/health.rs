@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use das_common::rpc_client::CallError;
 use das_common::telemetry::{member_store_counters, names};
 use metrics::{Counter, Gauge, Histogram, gauge, histogram};
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::collect::MemberFailure;
 
 /// Stores remembered for the rates and percentiles.
 const REMEMBERED: usize = 256;
@@ -24,7 +27,34 @@ struct Record {
     failed: u64,
     last_success: Option<u64>,
     last_failure: Option<(u64, String)>,
+    /// Of the last store, if it failed.
+    trouble: Option<Trouble>,
     probe: Option<Probe>,
+}
+
+/// What kind of failure a member's last store was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No answer, or none that is one.
+    Silent,
+    /// It said no.
+    Refuses,
+    /// It signed something else, or not with its key.
+    Wrong,
+}
+
+impl Trouble {
+    fn of(failure: &MemberFailure) -> Self {
+        match failure {
+            MemberFailure::WrongDataHash { .. }
+            | MemberFailure::WrongTimeout { .. }
+            | MemberFailure::WrongVersion { .. }
+            | MemberFailure::NotASignature { .. }
+            | MemberFailure::BadSignature => Self::Wrong,
+            MemberFailure::Call(CallError::Rpc { .. }) | MemberFailure::NeedsStoreKey { .. } => Self::Refuses,
+            MemberFailure::Call(_) | MemberFailure::NoAnswer => Self::Silent,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,17 +140,19 @@ impl MemberHealth {
         let mut record = self.record.lock();
         record.stored += 1;
         record.last_success = Some(unix_now());
+        record.trouble = None;
         record.remember(Attempt { good: true, latency });
     }
 
     /// A batch ended without a good signature of this member.
-    pub fn failed(&self, latency: Duration, reason: String) {
+    pub fn failed(&self, latency: Duration, failure: &MemberFailure) {
         self.meters.nitro_error.increment(1);
         self.meters.seconds_error.record(latency.as_secs_f64());
         self.meters.up.set(0.0);
         let mut record = self.record.lock();
         record.failed += 1;
-        record.last_failure = Some((unix_now(), reason));
+        record.last_failure = Some((unix_now(), failure.to_string()));
+        record.trouble = Some(Trouble::of(failure));
         record.remember(Attempt { good: false, latency });
     }
 
@@ -133,6 +165,13 @@ impl MemberHealth {
     /// The outcome of the last probe.
     pub fn is_healthy(&self) -> Option<bool> {
         self.record.lock().probe.as_ref().map(|probe| probe.error.is_none())
+    }
+
+    /// What was wrong with the last store, and the words for it; nothing when it was good.
+    pub fn trouble(&self) -> Option<(Trouble, String)> {
+        let record = self.record.lock();
+        let (_, reason) = record.last_failure.as_ref()?;
+        Some((record.trouble?, reason.clone()))
     }
 
     /// Everything known, for a status page.
@@ -182,16 +221,19 @@ mod tests {
         for ms in 1..=100 {
             health.stored(Duration::from_millis(ms));
         }
-        health.failed(Duration::from_secs(1), "it hangs".to_owned());
+        health.failed(Duration::from_secs(1), &MemberFailure::NoAnswer);
         health.probed(Some("no answer".to_owned()));
         let report = health.report();
         assert_eq!((report.stored, report.failed, report.healthy), (100, 1, Some(false)));
         assert_eq!((report.p50_ms, report.p95_ms), (Some(50.0), Some(95.0)));
-        assert_eq!(report.last_failure.as_deref(), Some("it hangs"));
+        assert_eq!(report.last_failure.as_deref(), Some("no answer in time"));
         assert!(report.signing_rate.unwrap() > 0.98);
         for _ in 0..REMEMBERED {
-            health.failed(Duration::ZERO, String::new());
+            health.failed(Duration::ZERO, &MemberFailure::BadSignature);
         }
         assert_eq!(health.report().signing_rate, Some(0.0), "only the last stores count");
+        assert_eq!(health.trouble().map(|(trouble, _)| trouble), Some(Trouble::Wrong));
+        health.stored(Duration::ZERO);
+        assert_eq!(health.trouble(), None);
     }
 }

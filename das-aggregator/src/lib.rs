@@ -8,6 +8,7 @@ pub mod fan_out;
 pub mod health;
 pub mod member;
 pub mod options;
+pub mod provider;
 pub mod read;
 pub mod retry;
 pub mod store;

@@ -86,6 +86,8 @@ pub struct Member {
     /// How it has been doing.
     pub health: MemberHealth,
     client: MemberClient,
+    /// May batches go to it in chunks at all?
+    chunked: bool,
     /// What the member takes in one request; lowered when it refuses less.
     body_limit: AtomicUsize,
     /// A member that hangs must not collect connections without end.
@@ -98,13 +100,14 @@ impl Member {
     /// Chunks for a member that refuses even small requests are not made smaller than this.
     const SMALLEST_LIMIT: usize = 64 * 1024;
 
-    /// The member at `endpoint`, which takes requests of up to `body_limit` bytes.
+    /// The member at `endpoint`, which takes requests of up to `body_limit` bytes; above, batches go in chunks if there
+    /// is a limit.
     pub fn new(
         index: usize,
         name: String,
         public_key: PublicKey,
         endpoint: Endpoint,
-        body_limit: usize,
+        body_limit: Option<usize>,
         http: HttpClient,
     ) -> Self {
         Self {
@@ -113,7 +116,8 @@ impl Member {
             name,
             public_key,
             client: MemberClient::new(endpoint, http),
-            body_limit: AtomicUsize::new(body_limit),
+            chunked: body_limit.is_some(),
+            body_limit: AtomicUsize::new(body_limit.unwrap_or(usize::MAX)),
             slots: Semaphore::new(Self::SLOTS),
         }
     }
@@ -148,8 +152,9 @@ impl Member {
 
     async fn send(&self, job: &Job, deadline: Duration) -> Result<StoreResult, MemberFailure> {
         let fits = store_body_length(job.message.len()) <= self.body_limit();
-        // Without a key of our own the plain request is worth a try even above the limit that we assume.
-        if fits || job.authority.key().is_none() || job.message.is_empty() {
+        let key = job.authority.key().filter(|_| self.chunked && !job.message.is_empty());
+        // Where chunks are out of the question, the plain request is worth a try even above the limit that we assume.
+        if fits || key.is_none() {
             let body = job.plain_body();
             let length = body.len();
             match self.client.store_prepared(body, deadline).await {
@@ -157,7 +162,7 @@ impl Member {
                 outcome => return Ok(outcome?),
             }
         }
-        let Some(key) = job.authority.key().filter(|_| !job.message.is_empty()) else {
+        let Some(key) = key else {
             let length = store_body_length(job.message.len());
             return Err(MemberFailure::NeedsStoreKey { length, limit: self.body_limit() });
         };

@@ -95,7 +95,8 @@ options! {
         rpc_aggregator: RpcAggregatorOptions,
         /// The key that signs what goes to members in chunks, and what came in chunks.
         store_key: StoreKeyOptions,
-        /// Largest batch that is taken, in bytes; also the answer to daprovider_getMaxMessageSize.
+        /// Largest batch, in bytes, that a batch poster is told to make (daprovider_getMaxMessageSize) and that
+        /// daprovider_store takes. What das_store takes is bounded by rpc-server-body-limit.
         max_batch_size: usize = "1000000",
 
         ["Who may store"]
@@ -172,7 +173,7 @@ options! {
         /// Most batches kept.
         capacity: usize = "20000",
         /// Most memory used for them.
-        max_bytes: ByteSize = "256MiB",
+        max_bytes: ByteSize = "128MiB",
     }
 }
 
@@ -194,6 +195,9 @@ options! {
         /// Header bytes that this provider says it recovers, in hex. Empty for a node that has its own AnyTrust reader
         /// (node.da.anytrust.enable): two readers of one byte stop it.
         supported_header_bytes: String = "8088",
+        /// Files with keysets of former committees, whose batches are to be recovered too: the bytes, or their hex as
+        /// dastool dump-keyset prints it.
+        keyset_files: Vec<String>,
         /// Longest body of a request in bytes; 0 is 5242880.
         rpc_server_body_limit: usize = "0",
         /// Timeouts of the provider server.

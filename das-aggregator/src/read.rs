@@ -6,7 +6,6 @@
 //! - However many ask for one batch at once, it is fetched once; a caller that goes away takes nobody's answer along.
 //! - Memory: the cache's bound, and one batch for each of a bounded number of fetches.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,12 +13,12 @@ use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::http::rest::EncodedBatch;
 use das_common::rest_reader::{EndpointReport, ReadError, RestReader};
+use das_common::single_flight::SingleFlight;
 use das_common::wire::parse_get_by_hash;
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Fetches under way at once; further ones wait.
-const MAX_FETCHES: usize = 64;
+const MAX_FETCHES: usize = 256;
 /// What a cached batch takes beside its bytes.
 const ENTRY_BYTES: usize = 256;
 
@@ -43,7 +42,7 @@ type Fetched = Result<EncodedBatch, ReadError>;
 struct Shared {
     reader: RestReader,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
-    fetching: Mutex<HashMap<DataHash, watch::Receiver<Option<Fetched>>>>,
+    fetching: SingleFlight<DataHash, Fetched>,
     slots: Semaphore,
 }
 
@@ -57,7 +56,7 @@ impl Reads {
             u32::try_from(bytes.max(share)).unwrap_or(u32::MAX)
         };
         let cache = moka::sync::Cache::builder().max_capacity(limits.bytes).weigher(weigh).build();
-        let (fetching, slots) = (Mutex::default(), Semaphore::new(MAX_FETCHES));
+        let (fetching, slots) = (SingleFlight::default(), Semaphore::new(MAX_FETCHES));
         Self { shared: Arc::new(Shared { reader, cache, fetching, slots }) }
     }
 
@@ -92,21 +91,9 @@ impl Reads {
     }
 
     async fn fetch(&self, hash: &DataHash) -> Fetched {
-        let mut result = {
-            let mut fetching = self.shared.fetching.lock();
-            match fetching.get(hash) {
-                Some(under_way) => under_way.clone(),
-                None => {
-                    let (sender, receiver) = watch::channel(None);
-                    fetching.insert(*hash, receiver.clone());
-                    tokio::spawn(self.shared.clone().fetch(*hash, sender));
-                    receiver
-                }
-            }
-        };
-        let fetched = result.wait_for(Option::is_some).await;
-        let fetched = fetched.expect("a fetch always ends with a result").clone();
-        fetched.expect("waited until there was one")
+        let (shared, hash) = (self.shared.clone(), *hash);
+        let fetched = self.shared.fetching.run(hash, || async move { shared.fetch(hash).await }).await;
+        fetched.expect("a fetch does not panic")
     }
 
     /// What is known of the endpoints read from.
@@ -122,17 +109,11 @@ impl Reads {
 }
 
 impl Shared {
-    async fn fetch(self: Arc<Self>, hash: DataHash, result: watch::Sender<Option<Fetched>>) {
-        let fetched = {
-            let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-            self.reader.get(&hash).await.map(|batch| EncodedBatch::new(&batch))
-        };
-        if let Ok(encoded) = &fetched {
-            self.cache.insert(hash, encoded.clone());
-        }
-        // Taken out before it is published: whoever comes later finds the cache, or fetches anew.
-        self.fetching.lock().remove(&hash);
-        let _ = result.send(Some(fetched));
+    async fn fetch(&self, hash: DataHash) -> Fetched {
+        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        let encoded = EncodedBatch::new(&self.reader.get(&hash).await?);
+        self.cache.insert(hash, encoded.clone());
+        Ok(encoded)
     }
 }
 
@@ -190,7 +171,6 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         // A wrong batch is neither served nor kept.
         assert!(reads.encoded(&DataHash::of(b"another")).await.is_err());
-        assert!(reads.shared.fetching.lock().is_empty());
     }
 
     #[tokio::test]

@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use das_common::alarm::Alarms;
-use das_common::fault;
+use das_common::fault::{self, Fault};
 use das_common::wire::ExpirationPolicy;
 use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fan_out::FanOut;
+use crate::health::Trouble;
 
 /// Time between two looks. A look costs a Nitro member a small file, so it is not taken more often than needed.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// A look taken for a caller stands for this long.
+/// The same while somebody is not well.
+const ANXIOUS_INTERVAL: Duration = Duration::from_secs(5);
+/// A look stands for this long.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// What is known about the committee as a whole. Cheap to clone.
@@ -28,8 +33,20 @@ struct Shared {
     alarms: Alarms,
     timeout: Duration,
     policy: Mutex<Option<ExpirationPolicy>>,
-    /// When the last look ended. Held while one is taken, so that there is one at a time.
-    looked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
+    /// The last look, which may still be under way.
+    look: Mutex<Option<Look>>,
+}
+
+#[derive(Clone)]
+struct Look {
+    began: Instant,
+    progress: watch::Receiver<Progress>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    healthy: usize,
+    ended: bool,
 }
 
 /// The committee at the last look.
@@ -51,32 +68,53 @@ impl CommitteeHealth {
 impl Watch {
     /// Watches the members that `fan_out` sends to; each has `timeout` to answer.
     pub fn new(fan_out: FanOut, alarms: Alarms, timeout: Duration) -> Self {
-        let (policy, looked) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { shared: Arc::new(Shared { fan_out, alarms, timeout, policy, looked }) }
+        let (policy, look) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { fan_out, alarms, timeout, policy, look }) }
     }
 
     /// Looks from time to time until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            tokio::select! {
-                _ = self.look() => {}
+            let mut progress = self.begin();
+            let all_well = async {
+                // The sender goes away only after it said that the look has ended.
+                let _ = progress.wait_for(|progress| progress.ended).await;
+                self.health().healthy == self.shared.fan_out.members().len()
+            };
+            let pause = tokio::select! {
+                all_well = all_well => if all_well { INTERVAL } else { ANXIOUS_INTERVAL },
                 () = stop.cancelled() => return,
-            }
+            };
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    /// Asks all members at once, unless somebody just did.
+    /// Asks all members at once, unless that was just done, and says whether enough are well. It waits for no more
+    /// members than that takes: one that hangs does not make the committee's health hang.
     pub async fn look(&self) -> CommitteeHealth {
-        let mut looked = self.shared.looked.lock().await;
-        if looked.is_none_or(|at| at.elapsed() > FRESH) {
-            self.shared.ask_all().await;
-            *looked = Some(tokio::time::Instant::now());
+        let needed = self.shared.fan_out.threshold();
+        let mut progress = self.begin();
+        let known = progress.wait_for(|progress| progress.ended || progress.healthy >= needed).await;
+        let healthy = known.map_or(0, |progress| progress.healthy);
+        CommitteeHealth { healthy, needed }
+    }
+
+    /// Begins a look, unless there is a fresh one.
+    fn begin(&self) -> watch::Receiver<Progress> {
+        let mut look = self.shared.look.lock();
+        if let Some(last) =
+            look.as_ref().filter(|last| last.began.elapsed() < FRESH || !last.progress.borrow().ended)
+        {
+            return last.progress.clone();
         }
-        self.health()
+        let (sender, progress) = watch::channel(Progress::default());
+        *look = Some(Look { began: Instant::now(), progress: progress.clone() });
+        let shared = self.shared.clone();
+        tokio::spawn(async move { shared.ask_all(&sender).await });
+        progress
     }
 
     /// What the last look, and the stores since, have shown.
@@ -93,38 +131,48 @@ impl Watch {
 }
 
 impl Shared {
-    async fn ask_all(&self) {
+    async fn ask_all(&self, progress: &watch::Sender<Progress>) {
         let members = self.fan_out.members();
         let answers = join_all(members.iter().map(|member| async {
-            let healthy = member.client().health_check(self.timeout).await;
+            let error = member.client().health_check(self.timeout).await.err().map(|error| error.to_string());
+            member.health.probed(error.clone());
+            if error.is_none() {
+                progress.send_modify(|progress| progress.healthy += 1);
+            }
             let policy = member.client().expiration_policy(self.timeout).await.ok();
-            (healthy.err().map(|error| error.to_string()), policy)
+            (error, policy)
         }))
         .await;
-        let mut down = Vec::new();
-        for (member, (error, _)) in members.iter().zip(&answers) {
-            if let Some(error) = error {
-                down.push(format!("{}: {error}", member.name));
-            }
-            member.health.probed(error.clone());
-        }
         *self.policy.lock() = agreed(answers.iter().filter_map(|(_, policy)| *policy));
-        self.note_alarms(&down);
+        let down = members.iter().zip(&answers).filter_map(|(member, (error, _))| {
+            error.as_ref().map(|error| format!("{}: {error}", member.name))
+        });
+        self.note_alarms(&down.collect::<Vec<_>>());
+        progress.send_modify(|progress| progress.ended = true);
     }
 
     fn note_alarms(&self, down: &[String]) {
-        if down.is_empty() {
-            self.alarms.clear(fault::MEMBER_DOWN.code);
+        self.set(fault::MEMBER_DOWN, down);
+        let members = self.fan_out.members();
+        let in_trouble = |wanted: Trouble| -> Vec<String> {
+            let troubles = members.iter().filter_map(|member| Some((member, member.health.trouble()?)));
+            let wanted = troubles.filter(|(_, (trouble, _))| *trouble == wanted);
+            wanted.map(|(member, (_, reason))| format!("{}: {reason}", member.name)).collect()
+        };
+        self.set(fault::MEMBER_REFUSES, &in_trouble(Trouble::Refuses));
+        self.set(fault::MEMBER_WRONG, &in_trouble(Trouble::Wrong));
+        let needed = self.fan_out.threshold();
+        let healthy = members.len() - down.len();
+        let thin = (!down.is_empty() && healthy <= needed)
+            .then(|| format!("{healthy} of {} members are well, {needed} are needed", members.len()));
+        self.set(fault::QUORUM_THIN, thin.as_slice());
+    }
+
+    fn set(&self, fault: &'static Fault, reasons: &[String]) {
+        if reasons.is_empty() {
+            self.alarms.clear(fault.code);
         } else {
-            self.alarms.raise_fault(fault::MEMBER_DOWN, down.join("; "));
-        }
-        let (members, needed) = (self.fan_out.members().len(), self.fan_out.threshold());
-        let healthy = members - down.len();
-        if down.is_empty() || healthy > needed {
-            self.alarms.clear(fault::QUORUM_THIN.code);
-        } else {
-            let text = format!("{healthy} of {members} members are well, {needed} are needed");
-            self.alarms.raise_fault(fault::QUORUM_THIN, text);
+            self.alarms.raise_fault(fault, reasons.join("; "));
         }
     }
 }

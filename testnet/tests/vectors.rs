@@ -9,6 +9,8 @@
 mod certificates;
 #[path = "vectors/cli.rs"]
 mod cli;
+#[path = "vectors/daprovider_transcripts.rs"]
+mod daprovider_transcripts;
 #[path = "vectors/hashes.rs"]
 mod hashes;
 #[path = "vectors/keys.rs"]
@@ -56,6 +58,7 @@ runners! {
     options: "options.json" => |_content| Box::new(options::check);
     rpc_transcripts: "rpc_transcripts.json" => |content| { let mut servers = rpc_transcripts::Servers::new(&content); Box::new(move |case| servers.check(case)) };
     rest_transcripts: "rest_transcripts.json" => |content| { let mut servers = rest_transcripts::Servers::new(&content); Box::new(move |case| servers.check(case)) };
+    daprovider_transcripts: "daprovider_transcripts.json" => |content| { let mut servers = daprovider_transcripts::Servers::new(&content); Box::new(move |case| servers.check(case)) };
     cli: "cli.json" => |content| { let place = cli::Place::new(&content); Box::new(move |case| place.run(case)) };
 }
 

@@ -9,6 +9,9 @@ use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
 use thiserror::Error;
 
+use crate::provider::keysets::KeysetFileError;
+use crate::provider::token::SecretError;
+
 /// Why an aggregator could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -37,6 +40,36 @@ pub enum StartError {
     /// A URL of a member, or one to read from.
     #[error("--data-availability.rest-aggregator, or the committee: {0}")]
     Endpoint(#[from] EndpointError),
+    /// A keyset of a former committee.
+    #[error("--provider-server.keyset-files: {0}")]
+    KeysetFile(#[from] KeysetFileError),
+    /// The file of the token secret.
+    #[error("--provider-server.jwtsecret: cannot read {}: {source}", path.display())]
+    TokenSecretFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's report.
+        source: io::Error,
+    },
+    /// The token secret.
+    #[error("--provider-server.jwtsecret: {}: {source}", path.display())]
+    TokenSecret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SecretError,
+    },
+    /// The header bytes.
+    #[error("--provider-server.supported-header-bytes: {got:?} is not the hex of bytes")]
+    HeaderBytes {
+        /// The value given.
+        got: String,
+    },
+    /// A writer has to sign.
+    #[error(
+        "--provider-server.enable-da-writer: a writer signs store requests to the members; there is no store key"
+    )]
+    WriterWithoutKey,
     /// A port.
     #[error("--{option}: cannot listen on {address}: {source}")]
     Bind {
@@ -53,6 +86,11 @@ impl Coded for StartError {
     fn fault(&self) -> &'static Fault {
         match self {
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
+            Self::KeysetFile(_)
+            | Self::TokenSecretFile { .. }
+            | Self::TokenSecret { .. }
+            | Self::HeaderBytes { .. } => fault::CONFIG_VALUE,
+            Self::WriterWithoutKey => fault::STORE_KEY_MISSING,
             Self::StoreKey { .. } => fault::KEY_MALFORMED,
             Self::StoreKeyFile { .. } => fault::KEY_MISSING,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,

@@ -47,7 +47,12 @@ impl Gate {
         if self.is_allowed(host) {
             return Ok(());
         }
-        tracing::warn!(code = fault::PROVIDER_HOST.code, host, cure = fault::PROVIDER_HOST.cure, "host refused");
+        tracing::warn!(
+            code = fault::PROVIDER_HOST.code,
+            host,
+            cure = fault::PROVIDER_HOST.cure,
+            "host refused"
+        );
         Err(Refusal { status: StatusCode::FORBIDDEN, text: fault::PROVIDER_HOST.text.to_owned() })
     }
 
@@ -105,7 +110,9 @@ mod tests {
         for host in ["127.0.0.1", "10.1.2.3:9880", "[::1]:9880", "[::1]", "provider.EXAMPLE.org:9880", ""] {
             assert!(gate.is_allowed(host), "{host}");
         }
-        for host in ["localhost", "localhost:9880", "evil.example.org", "127.0.0.1.example.org", "[::1", "a:b:c"] {
+        for host in
+            ["localhost", "localhost:9880", "evil.example.org", "127.0.0.1.example.org", "[::1", "a:b:c"]
+        {
             assert!(!gate.is_allowed(host), "{host}");
         }
     }

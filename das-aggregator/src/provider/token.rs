@@ -123,7 +123,8 @@ impl TokenSecret {
             return Err(TokenError::Method { name: header.alg.chars().take(20).collect() });
         }
         let signed = &token[..token.len() - signature.len() - 1];
-        hmac::verify(&self.0, signed.as_bytes(), &base64url(signature)?).map_err(|_| TokenError::Signature)?;
+        hmac::verify(&self.0, signed.as_bytes(), &base64url(signature)?)
+            .map_err(|_| TokenError::Signature)?;
         check_times(&claims, now as f64)
     }
 }
@@ -215,7 +216,10 @@ mod tests {
         let hs256 = r#"{"alg":"HS256"}"#;
         assert_eq!(secret().check(Some(&signed(hs256, &claims, &other)), NOW), Err(TokenError::Signature));
         let none = signed(r#"{"alg":"none"}"#, &claims, &secret().0);
-        assert_eq!(secret().check(Some(&none), NOW).unwrap_err().to_string(), "signing method none is invalid");
+        assert_eq!(
+            secret().check(Some(&none), NOW).unwrap_err().to_string(),
+            "signing method none is invalid"
+        );
         let good = signed(hs256, &claims, &secret().0);
         assert_eq!(secret().check(Some(&good), NOW), Ok(()));
         // A bit anywhere, and it is another token.

@@ -233,7 +233,7 @@ impl Committee {
         let members = places.iter().enumerate().map(|(i, (fake, url))| {
             let endpoint = Endpoint::parse(url).unwrap();
             let key = fake.key.public_key();
-            Arc::new(Member::new(i, format!("member-{i}"), key, endpoint, PLAIN_LIMIT, http.clone()))
+            Arc::new(Member::new(i, format!("member-{i}"), key, endpoint, Some(PLAIN_LIMIT), http.clone()))
         });
         let fan_out = FanOut::new(members.collect(), keyset.clone(), limits);
         Self { fakes: places.into_iter().map(|(fake, _)| fake).collect(), keyset, fan_out }
