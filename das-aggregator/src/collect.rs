@@ -197,31 +197,42 @@ impl<S: Clone> Collect<S> {
         Ok(())
     }
 
-    /// A member answered. A second answer of one that has answered rightly so far is ignored: whatever it says, the
-    /// first stands until it is found wrong.
-    pub fn answered(&mut self, member: usize, claim: Claim<S>) -> Next<S> {
-        if self.outcome.is_none() {
-            match self.standings.get(member) {
-                Some(Standing::Waiting | Standing::Failed(_)) => {
-                    self.standings[member] = match Self::check_fields(&self.asked, &claim) {
-                        Ok(()) => Standing::Unchecked(claim.signature),
-                        Err(failure) => Standing::Failed(failure),
-                    };
-                }
-                Some(Standing::Unchecked(_) | Standing::Signed(_)) | None => {}
-            }
+    /// Several members were heard of at once, in this order. What came together is checked together.
+    pub fn heard(
+        &mut self,
+        reports: impl IntoIterator<Item = (usize, Result<Claim<S>, MemberFailure>)>,
+    ) -> Next<S> {
+        for (member, report) in reports {
+            self.note(member, report);
         }
         self.next()
     }
 
+    /// A member answered. A second answer of one that has answered rightly so far is ignored: whatever it says, the
+    /// first stands until it is found wrong.
+    pub fn answered(&mut self, member: usize, claim: Claim<S>) -> Next<S> {
+        self.heard([(member, Ok(claim))])
+    }
+
     /// A member failed. Ignored if it has answered before.
     pub fn failed(&mut self, member: usize, failure: MemberFailure) -> Next<S> {
-        if self.outcome.is_none()
-            && let Some(standing @ (Standing::Waiting | Standing::Failed(_))) = self.standings.get_mut(member)
-        {
-            *standing = Standing::Failed(failure);
+        self.heard([(member, Err(failure))])
+    }
+
+    fn note(&mut self, member: usize, report: Result<Claim<S>, MemberFailure>) {
+        if self.outcome.is_some() {
+            return;
         }
-        self.next()
+        let Some(standing @ (Standing::Waiting | Standing::Failed(_))) = self.standings.get_mut(member)
+        else {
+            return;
+        };
+        let checked =
+            report.and_then(|claim| Self::check_fields(&self.asked, &claim).map(|()| claim.signature));
+        *standing = match checked {
+            Ok(signature) => Standing::Unchecked(signature),
+            Err(failure) => Standing::Failed(failure),
+        };
     }
 
     /// The results of the check that [`Next::Verify`] asked for, by member.

@@ -284,23 +284,15 @@ impl Shared {
         tokio::pin!(deadline);
         let (mut expired, mut open, mut hopeless) = (false, true, false);
         let mut check: Option<JoinHandle<Vec<(usize, bool)>>> = None;
+        let mut arrived = Vec::new();
         loop {
             let next = tokio::select! {
-                report = inbox.recv(), if open => match report {
-                    Some(Report::Answered { member, claim, latency }) => {
-                        latencies[member] = latency;
-                        if let Err(failure) = Collect::check_fields(&asked, &claim) {
-                            self.members[member].health.failed(latency, &failure);
-                        }
-                        collect.answered(member, claim)
-                    }
-                    Some(Report::Failed { member, failure }) => collect.failed(member, failure),
-                    // Every task has ended and said its last word.
-                    None => {
-                        open = false;
-                        collect.give_up()
-                    }
-                },
+                count = inbox.recv_many(&mut arrived, self.members.len()), if open => {
+                    // None arrived: every task has ended and said its last word.
+                    open = count > 0;
+                    let heard = arrived.drain(..).map(|report| self.take_in(&asked, report, &mut latencies));
+                    if open { collect.heard(heard) } else { collect.give_up() }
+                }
                 results = ended(&mut check), if check.is_some() => {
                     check = None;
                     for (member, good) in &results {
@@ -328,6 +320,25 @@ impl Shared {
                     return (outcome, late.collect());
                 }
             }
+        }
+    }
+
+    /// A report as the state machine takes it. What is wrong with an answer at first sight is remembered of its member.
+    fn take_in(
+        &self,
+        asked: &Asked,
+        report: Report,
+        latencies: &mut [Duration],
+    ) -> (usize, Result<Claim<Signature>, MemberFailure>) {
+        match report {
+            Report::Answered { member, claim, latency } => {
+                latencies[member] = latency;
+                if let Err(failure) = Collect::check_fields(asked, &claim) {
+                    self.members[member].health.failed(latency, &failure);
+                }
+                (member, Ok(claim))
+            }
+            Report::Failed { member, failure } => (member, Err(failure)),
         }
     }
 

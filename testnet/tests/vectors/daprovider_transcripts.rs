@@ -54,7 +54,7 @@ fn uncompressed(_case: &str, expected: &mut Value) {
 }
 
 /// The members, and the provider servers over them, each started when its first case comes.
-pub struct Servers {
+pub(crate) struct Servers {
     file: Value,
     members: Vec<Member>,
     running: BTreeMap<String, (SocketAddr, ServerProcess)>,
@@ -72,7 +72,7 @@ struct Member {
 
 impl Servers {
     /// What the file's description promises.
-    pub fn new(file: &Value) -> Self {
+    pub(crate) fn new(file: &Value) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let described = file["members"].as_array().expect("a list of members");
         let members =
@@ -101,7 +101,7 @@ impl Servers {
     }
 
     /// Replays one case.
-    pub fn check(&mut self, case: &Value) -> Result<(), String> {
+    pub(crate) fn check(&mut self, case: &Value) -> Result<(), String> {
         let name = case["server"].as_str().ok_or("a case without a server")?;
         if !self.running.contains_key(name) {
             let server = self.start(name)?;
@@ -125,8 +125,9 @@ impl Servers {
         let backends: Vec<Value> = (0..)
             .zip(&self.members)
             .map(|(index, member)| {
-                // Port 1 of this machine is nobody's.
-                let url = if down.contains(&index) { "http://127.0.0.1:1" } else { &member.rpc };
+                // The lowest ports of this machine are nobody's.
+                let nobody = format!("http://127.0.0.1:{}", index + 1);
+                let url = if down.contains(&index) { &nobody } else { &member.rpc };
                 json!({ "url": url, "pubkey": member.public_key })
             })
             .collect();
