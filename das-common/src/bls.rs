@@ -28,7 +28,7 @@ pub const POINT_BYTES: usize = 192;
 const SIGNATURE_MODE: u8 = 0;
 const KEY_MODE: u8 = 1;
 /// Bits of the weights that keep errors of a group from cancelling out.
-const WEIGHT_BITS: usize = 128;
+const WEIGHT_BITS: usize = 64;
 
 /// What is no public key.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -338,7 +338,7 @@ impl AggregateKey {
 /// Which of these signers signed the message. When all did, it costs little more than checking one.
 ///
 /// Each pair is weighed with a random number, so that errors which cancel out in a plain sum do not do so here: a pair
-/// that is wrong alone passes with a probability of 2⁻¹²⁸.
+/// that is wrong alone passes with a probability of 2⁻⁶⁴.
 pub fn verify_same_message(message: &[u8], pairs: &[(PublicKey, Signature)]) -> Vec<bool> {
     let hash = hash_to_g1(SIGNATURE_MODE, message);
     let mut right = vec![false; pairs.len()];

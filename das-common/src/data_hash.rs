@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::keccak::{Keccak, keccak256};
+use crate::keccak::{keccak256, keccak256_many};
 
 /// Bytes of a bin.
 pub const BIN: usize = 65_536;
@@ -57,11 +57,11 @@ impl DataHash {
         Self::of_parts(&[message])
     }
 
-    /// The hash of the concatenation of `parts`.
+    /// The hash of the concatenation of `parts`. Only bins that more than one part falls into are copied.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
-        let mut hasher = DataHasher::new();
-        parts.iter().for_each(|part| hasher.update(part));
-        hasher.finish()
+        let mut bins = Bins::default();
+        parts.iter().for_each(|part| bins.push(part));
+        bins.finish(|bins| fold(leaves(bins), |_, _| {}))
     }
 
     /// The name under which servers keep a message of this flat hash.
@@ -80,10 +80,22 @@ impl DataHash {
     }
 }
 
-fn leaf(bin: &[u8; 32]) -> [u8; 32] {
+fn leaf_input(bin: &[u8; 32]) -> [u8; 33] {
     let mut input = [0xfe; 33];
     input[1..].copy_from_slice(bin);
-    keccak256(&input)
+    input
+}
+
+fn leaf(bin: &[u8; 32]) -> [u8; 32] {
+    keccak256(&leaf_input(bin))
+}
+
+/// The leaves of bins, hashed side by side.
+fn leaves(bins: &[&[u8]]) -> Vec<Node> {
+    let inputs: Vec<_> = keccak256_many(bins).iter().map(leaf_input).collect();
+    let inputs: Vec<&[u8]> = inputs.iter().map(|input| input.as_slice()).collect();
+    let size = |bin: &&[u8]| u32::try_from(bin.len()).expect("a bin is small");
+    keccak256_many(&inputs).into_iter().zip(bins.iter().map(size)).collect()
 }
 
 fn root(mut node: [u8; 32]) -> DataHash {
@@ -103,20 +115,83 @@ fn node_input(left: &Node, right: &Node) -> [u8; 69] {
 
 fn fold(mut nodes: Vec<Node>, mut seen: impl FnMut([u8; 32], &[u8])) -> DataHash {
     while nodes.len() > 1 {
-        nodes = nodes
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => {
-                    let input = node_input(left, right);
-                    let hash = keccak256(&input);
-                    seen(hash, &input);
-                    (hash, left.1.wrapping_add(right.1))
-                }
-                _ => pair[0],
-            })
-            .collect();
+        let (pairs, odd) = nodes.as_chunks::<2>();
+        let inputs: Vec<_> = pairs.iter().map(|[left, right]| node_input(left, right)).collect();
+        let slices: Vec<&[u8]> = inputs.iter().map(|input| input.as_slice()).collect();
+        let hashes = keccak256_many(&slices);
+        hashes.iter().zip(&slices).for_each(|(hash, input)| seen(*hash, input));
+        let sizes = pairs.iter().map(|[left, right]| left.1.wrapping_add(right.1));
+        nodes = hashes.into_iter().zip(sizes).chain(odd.iter().copied()).collect();
     }
     root(nodes[0].0)
+}
+
+/// A message cut into bins without copying more than the bins that straddle two pieces.
+#[derive(Default)]
+struct Bins<'a> {
+    /// The bins, in order; those of `None` are in `copied`, in their order.
+    whole: Vec<Option<&'a [u8]>>,
+    copied: Vec<Vec<u8>>,
+    /// The bin that is not full yet.
+    open: Open<'a>,
+}
+
+#[derive(Default)]
+enum Open<'a> {
+    #[default]
+    Nothing,
+    Borrowed(&'a [u8]),
+    Copied(Vec<u8>),
+}
+
+impl<'a> Bins<'a> {
+    fn push(&mut self, mut part: &'a [u8]) {
+        if part.is_empty() {
+            return;
+        }
+        if let Some(mut open) = self.take_open() {
+            let (now, rest) = part.split_at(part.len().min(BIN - open.len()));
+            open.extend_from_slice(now);
+            part = rest;
+            if open.len() < BIN {
+                self.open = Open::Copied(open);
+                return;
+            }
+            self.whole.push(None);
+            self.copied.push(open);
+        }
+        let (full, rest) = part.as_chunks::<BIN>();
+        self.whole.extend(full.iter().map(|bin| Some(bin.as_slice())));
+        if !rest.is_empty() {
+            self.open = Open::Borrowed(rest);
+        }
+    }
+
+    fn take_open(&mut self) -> Option<Vec<u8>> {
+        match std::mem::take(&mut self.open) {
+            Open::Nothing => None,
+            Open::Borrowed(bytes) => {
+                let mut open = Vec::with_capacity(BIN);
+                open.extend_from_slice(bytes);
+                Some(open)
+            }
+            Open::Copied(open) => Some(open),
+        }
+    }
+
+    fn finish<T>(self, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let mut copied = self.copied.iter().map(Vec::as_slice);
+        let mut bins: Vec<&[u8]> =
+            self.whole.iter().filter_map(|bin| bin.or_else(|| copied.next())).collect();
+        match &self.open {
+            Open::Borrowed(bytes) => bins.push(bytes),
+            Open::Copied(bytes) => bins.push(bytes),
+            // An empty message is one empty bin.
+            Open::Nothing if bins.is_empty() => bins.push(&[]),
+            Open::Nothing => {}
+        }
+        then(&bins)
+    }
 }
 
 /// The flat hash, as certificates of version 0 have it.
@@ -124,11 +199,11 @@ pub fn flat_hash(message: &[u8]) -> [u8; 32] {
     keccak256(message)
 }
 
-/// Computes a data hash from pieces.
+/// Computes a data hash from pieces, in memory for one bin and a hash for each bin there was.
 #[derive(Default)]
 pub struct DataHasher {
-    bin: Keccak,
-    filled: usize,
+    /// The beginning of the bin that is not full yet.
+    open: Vec<u8>,
     leaves: Vec<Node>,
 }
 
@@ -138,28 +213,28 @@ impl DataHasher {
         Self::default()
     }
 
-    /// Takes more of the message.
-    pub fn update(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            if self.filled == BIN {
-                self.close_bin();
-            }
-            let (now, rest) = data.split_at(data.len().min(BIN - self.filled));
-            self.bin.update(now);
-            self.filled += now.len();
-            data = rest;
+    /// Takes more of the message. Pieces of several bins are hashed side by side and not copied.
+    pub fn update(&mut self, piece: &[u8]) {
+        let missing = BIN - self.open.len();
+        if piece.len() < missing {
+            self.open.extend_from_slice(piece);
+            return;
         }
-    }
-
-    fn close_bin(&mut self) {
-        let bin = std::mem::take(&mut self.bin).finish();
-        let size = u32::try_from(std::mem::take(&mut self.filled)).expect("a bin is small");
-        self.leaves.push((leaf(&bin), size));
+        let (first, rest) = if self.open.is_empty() { piece.split_at(0) } else { piece.split_at(missing) };
+        let (full, rest) = rest.as_chunks::<BIN>();
+        self.open.extend_from_slice(first);
+        let begun = (!self.open.is_empty()).then_some(self.open.as_slice());
+        let bins: Vec<&[u8]> = begun.into_iter().chain(full.iter().map(|bin| bin.as_slice())).collect();
+        self.leaves.extend(leaves(&bins));
+        self.open.clear();
+        self.open.extend_from_slice(rest);
     }
 
     /// The hash of everything taken.
     pub fn finish(mut self) -> DataHash {
-        self.close_bin();
+        if !self.open.is_empty() || self.leaves.is_empty() {
+            self.leaves.extend(leaves(&[&self.open]));
+        }
         fold(self.leaves, |_, _| {})
     }
 }
@@ -172,8 +247,7 @@ pub fn preimages(message: &[u8]) -> Preimages {
     let mut all = Preimages::new();
     let bins: Vec<&[u8]> = if message.is_empty() { vec![&[]] } else { message.chunks(BIN).collect() };
     let mut leaves = Vec::new();
-    for bin in bins {
-        let flat = keccak256(bin);
+    for (bin, flat) in bins.iter().zip(keccak256_many(&bins)) {
         all.insert(flat, bin.to_vec());
         let hash = leaf(&flat);
         all.insert(hash, [&[0xfe], &flat[..]].concat());
@@ -190,3 +264,6 @@ pub fn is_valid_for(message: &[u8], hash: &DataHash) -> bool {
     DataHash::of(message) == *hash
         || message.first().is_some_and(|first| !matches!(first, 0xfe | 0xff)) && flat_hash(message) == hash.0
 }
+
+#[cfg(test)]
+mod tests;
