@@ -436,3 +436,6 @@ impl NitroSignature {
 pub fn hash_to_curve(message: &[u8], key_mode: bool) -> [u8; SIGNATURE_BYTES] {
     hash_to_g1(if key_mode { KEY_MODE } else { SIGNATURE_MODE }, message).to_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,6 @@ impl Certificate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

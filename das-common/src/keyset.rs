@@ -203,3 +203,6 @@ impl From<&Keyset> for NitroKeyset {
         Self::parse(&keyset.bytes).expect("a strict keyset is a lenient one")
     }
 }
+
+#[cfg(test)]
+mod tests;

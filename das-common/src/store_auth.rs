@@ -394,3 +394,6 @@ impl StoreSigners {
         Ok(signers.with_key(SignerKey::parse(&text)?))
     }
 }
+
+#[cfg(test)]
+mod tests;
