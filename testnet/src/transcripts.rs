@@ -107,6 +107,7 @@ pub type Difference = String;
 
 impl Replay<'_> {
     /// Replays one case against the server at `address`: what differs, with the step it differs in.
+    #[allow(clippy::print_stdout, reason = "a test says where it went another way")]
     pub fn case(&self, case: &Value, address: SocketAddr) -> Result<(), Difference> {
         let name = case["name"].as_str().ok_or("a case without a name")?;
         let steps = case["steps"].as_array().ok_or("a case without steps")?;

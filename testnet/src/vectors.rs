@@ -41,6 +41,7 @@ pub fn load(file: &str) -> Value {
 ///
 /// # Panics
 /// When a case fails, when there is none, or when two have one name.
+#[allow(clippy::print_stdout, reason = "a test says how many cases it ran")]
 pub fn run(file: &str, content: &Value, mut check: impl FnMut(&Value) -> Result<(), String>) {
     let cases = content["cases"].as_array().unwrap_or_else(|| panic!("{file}: no list of cases"));
     let mut outcomes = BTreeMap::new();
