@@ -110,6 +110,7 @@ impl Servers {
         let secret = bytes(&self.file["jwt_secret"]);
         let rule = |kind: &str, value: &Value| (kind == "jwt").then(|| token(value, &secret));
         let replay = Replay {
+            by_rule: Box::new(|_| None),
             keys: Keys::read(&self.file["keys"]).map_err(|error| error.to_string())?,
             departures: DEPARTURES,
             adjust: uncompressed,
