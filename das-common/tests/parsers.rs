@@ -4,8 +4,7 @@
 //! prints the smallest input found. Each parser says how many inputs it can afford; with `DAS_LONG` (`scripts/test long`)
 //! it gets fifty times as many.
 //!
-//! `DAS_FUZZ_CORPUS=das-common/fuzz/corpus` writes the valid inputs there, for the fuzzer to begin from:
-//! `cargo +nightly fuzz run --fuzz-dir das-common/fuzz json_rpc`.
+//! `DAS_FUZZ_CORPUS=DIR` writes the valid inputs there, for the fuzzer to begin from (`scripts/fuzz`).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
