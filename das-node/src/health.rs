@@ -66,8 +66,10 @@ impl Health {
     fn probe(&self) -> Result<(), String> {
         let free = self.store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
         metrics::gauge!("das_node_disk_free_bytes").set(free as f64);
-        if free < self.reserve_bytes {
-            let text = format!("{free} bytes are free, {} are kept in reserve", self.reserve_bytes);
+        // Above the reserve there may still be less than one more batch needs.
+        let needed = self.store.lacking_bytes().unwrap_or(0).max(self.reserve_bytes);
+        if free < needed {
+            let text = format!("{free} bytes are free, {needed} are needed with the reserve");
             self.alarms.raise_fault(fault::STORE_DISK_FULL, text.clone());
             return Err(text);
         }

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -185,6 +186,7 @@ pub struct BatchStore {
     files: moka::sync::Cache<u64, Arc<File>>,
     commands: Commands,
     writer: Mutex<Option<JoinHandle<()>>>,
+    lacking: Arc<AtomicU64>,
 }
 
 impl BatchStore {
@@ -208,13 +210,14 @@ impl BatchStore {
             options.segment_bytes,
             options.reserve_bytes,
         )?;
+        let lacking = Arc::clone(&writer.lacking);
         let (commands, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&receiver))
             .map_err(|source| StorageError::open("start a thread for", options.directory.clone(), source))?;
         let files = moka::sync::Cache::new(OPEN_FILES);
-        Ok(Self { index, segments, files, commands, writer: Mutex::new(Some(thread)) })
+        Ok(Self { index, segments, files, commands, writer: Mutex::new(Some(thread)), lacking })
     }
 
     /// Stores a batch until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.
@@ -372,6 +375,11 @@ impl BatchStore {
         io::Write::write_all(&mut file, b"probe")?;
         file.sync_all()?;
         std::fs::remove_file(path)
+    }
+
+    /// If the last store was refused for want of room: how many bytes must be free for it to be taken.
+    pub fn lacking_bytes(&self) -> Option<u64> {
+        Some(self.lacking.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
     }
 
     /// Bytes free on the disk of the store.

@@ -97,3 +97,36 @@ fn one_database(rounds: u64, rng: &mut StdRng) -> (usize, u64) {
     network.stop(MEMBER).unwrap();
     (ledger.batches(), ledger.answers())
 }
+
+#[test]
+fn an_orderly_end_in_the_middle_of_stores_succeeds_and_keeps_every_promise() {
+    let seed = test_seed();
+    println!("DAS_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let plan = Plan { members: 1, honest: 1, shards: 1, base_port: 0 };
+    let mut network = Network::open(dir.path(), &plan).unwrap();
+    let addresses = network.addresses(MEMBER).unwrap();
+    let poster = std::fs::read_to_string(network.poster_key_file()).unwrap();
+    let poster = Arc::new(StoreKey::from_hex(poster.trim()).unwrap());
+    let key = read_public_key_file(&dir.path().join("member-1/keys/das_bls.pub")).unwrap();
+    let ledger = Arc::new(Ledger::default());
+    for _ in 0..4 {
+        network.start(MEMBER).unwrap();
+        let storm = Storm::begin(&addresses.rpc, &poster, &ledger, CLIENTS, rng.random()).unwrap();
+        std::thread::sleep(Duration::from_millis(rng.random_range(50..500)));
+        // Clients with open connections and requests under way do not keep it from ending well.
+        network.stop(MEMBER).unwrap();
+        storm.end();
+    }
+    network.start(MEMBER).unwrap();
+    let all = ledger.promises_from(0);
+    let broken = check(&addresses.rest, &key, &all);
+    assert!(
+        broken.is_empty() && !all.is_empty(),
+        "{} of {} promises broken: {broken:#?}",
+        broken.len(),
+        all.len()
+    );
+    network.stop(MEMBER).unwrap();
+}

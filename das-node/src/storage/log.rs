@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use bytes::Bytes;
@@ -77,6 +78,9 @@ pub(super) struct Writer {
     pub(super) segment_bytes: u64,
     /// Stores are refused when less than this is free on the disk.
     pub(super) reserve_bytes: u64,
+    /// Free bytes that the last store would have needed if it was refused for want of them, else 0. Shared with those
+    /// who report health.
+    pub(super) lacking: Arc<AtomicU64>,
     open: Option<OpenSegment>,
     segments: BTreeMap<u64, SegmentRecord>,
     /// Ids are never used twice: the known end of the log must not point into another segment of the same name.
@@ -168,13 +172,14 @@ impl Writer {
         reserve_bytes: u64,
     ) -> Result<Self, StorageError> {
         let segments = index.segments()?.into_iter().collect();
-        let (open, next_id, unsynced) = (None, 0, 0);
+        let (open, next_id, unsynced, lacking) = (None, 0, 0, Arc::default());
         let mut writer = Self {
             index,
             directory,
             storage,
             segment_bytes,
             reserve_bytes,
+            lacking,
             open,
             segments,
             next_id,
@@ -384,24 +389,29 @@ impl Writer {
     }
 
     fn segment_with_room(&mut self, bytes: u64) -> Result<OpenSegment, StorageError> {
-        let free = super::free_bytes(&self.directory).map_err(StorageError::write)?;
-        let full = StorageError::DiskFull { free, reserve: self.reserve_bytes };
+        let mut free = super::free_bytes(&self.directory).map_err(StorageError::write)?;
         if let Some(open) = self.open.take() {
             if open.has_room(bytes) {
                 if free < self.reserve_bytes / 2 {
                     // Others fill the disk: the index still needs a little.
+                    self.lacking.store(self.reserve_bytes / 2, Ordering::Relaxed);
                     self.open = Some(open);
-                    return Err(full);
+                    return Err(StorageError::DiskFull { free, reserve: self.reserve_bytes });
                 }
+                self.lacking.store(0, Ordering::Relaxed);
                 return Ok(open);
             }
             self.close_segment(open)?;
+            // What it had not used is free now.
+            free = super::free_bytes(&self.directory).map_err(StorageError::write)?;
         }
         let least = bytes + ALIGNMENT;
         let spare = free.saturating_sub(self.reserve_bytes);
         if spare < least {
-            return Err(full);
+            self.lacking.store(self.reserve_bytes.saturating_add(least), Ordering::Relaxed);
+            return Err(StorageError::DiskFull { free, reserve: self.reserve_bytes });
         }
+        self.lacking.store(0, Ordering::Relaxed);
         // On a nearly full disk a smaller segment: never more than a quarter of what is left.
         let capacity = self.segment_bytes.min(spare / 4).max(least).next_multiple_of(ALIGNMENT);
         let id = self.next_id;
