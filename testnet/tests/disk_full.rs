@@ -78,17 +78,25 @@ impl Member {
         (0..most).find_map(|_| self.store().err()).expect("the disk is full before that")
     }
 
-    fn health(&self) -> u16 {
-        Connection::new(&self.rest).unwrap().get("/health").unwrap().status
+    /// The words of `das_healthCheck`, if it cannot store.
+    fn complaint(&mut self) -> Option<String> {
+        let request = br#"{"jsonrpc":"2.0","id":1,"method":"das_healthCheck","params":[]}"#;
+        let answer = self.rpc.post_json(&[request]).unwrap();
+        let json: Value = serde_json::from_slice(&answer.body).unwrap();
+        Some(json.pointer("/error/message")?.as_str().unwrap().to_owned())
     }
 
-    /// Its health is that soon: what it found out about its disk is good for some seconds.
-    fn becomes(&self, status: u16) {
+    /// What it found out about its disk is good for some seconds, so its health follows a little later.
+    fn says_soon_that_it_can_store(&mut self, expected: bool) {
         let soon = (0..300).any(|_| {
             std::thread::sleep(Duration::from_millis(100));
-            self.health() == status
+            self.complaint().is_none() == expected
         });
-        assert!(soon, "its health is {}, not {status}", self.health());
+        assert!(soon, "its health says: {:?}", self.complaint());
+    }
+
+    fn serves(&self) -> bool {
+        Connection::new(&self.rest).unwrap().get("/health").unwrap().status == 200
     }
 
     fn everything_signed_is_served(&self, dir: &std::path::Path) {
@@ -108,12 +116,13 @@ fn a_full_disk(min_free: &str) {
     let filler = image.path().join("filler");
     std::fs::write(&filler, vec![7; 100 * MIB as usize]).unwrap();
     let mut member = Member::start(&image, dir.path(), min_free);
-    assert_eq!(member.health(), 200);
+    assert_eq!((member.complaint(), member.serves()), (None, true));
 
     let text = member.store_until_refused();
     assert!(text.contains("full") || text.contains("space"), "{text}");
     member.everything_signed_is_served(dir.path());
-    member.becomes(503);
+    member.says_soon_that_it_can_store(false);
+    assert!(member.serves(), "reads go on");
     let status = Connection::new(&member.rest).unwrap().get("/status").unwrap().text();
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_ne!(status["alarms"], serde_json::json!([]), "{status}");
@@ -130,7 +139,7 @@ fn a_full_disk(min_free: &str) {
     });
     assert!(stores_again, "there is room and it does not store: {:?}", member.store());
     member.everything_signed_is_served(dir.path());
-    member.becomes(200);
+    member.says_soon_that_it_can_store(true);
 
     // And after a restart everything is still there.
     member.network.stop(MEMBER).unwrap();
