@@ -136,8 +136,12 @@ pub enum ReadError {
 }
 
 fn listed(failures: &[Failure]) -> String {
-    let texts: Vec<_> = failures.iter().map(|f| format!("{}: {}", f.endpoint, f.reason)).collect();
-    texts.join("; ")
+    let texts = failures.iter().map(|failure| match &failure.reason {
+        // These name the endpoint themselves.
+        AttemptError::Http(error) => error.to_string(),
+        reason => format!("{}: {reason}", failure.endpoint),
+    });
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 /// What is known of one endpoint, for status pages.

@@ -10,7 +10,7 @@ use das_common::rpc_client::store_body;
 use das_common::store_auth::{RequestDigest, StoreKey};
 use das_testnet::http::Connection;
 use das_testnet::process::{Launch, ServerProcess};
-use das_testnet::transcripts::{Departure, Instead, Keys, Replay};
+use das_testnet::transcripts::{Departure, Instead, Keys, Replay, Unnamed};
 use das_testnet::vectors::{bytes, number};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +43,29 @@ const DEPARTURES: &[Departure] = &[
         instead: Answers(200, CERTIFICATE),
     },
 ];
+
+/// The same for cases of other names: what a store asks for says whether ours does it.
+fn by_rule(servers: &Value, step: Unnamed<'_>) -> Option<(&'static str, Instead)> {
+    const DEFAULT_MAXIMUM: usize = 1_000_000;
+    let call: Value = serde_json::from_str(step.body).ok()?;
+    if call["method"] != "daprovider_store" {
+        return None;
+    }
+    let length = call["params"][0].as_str()?.len().saturating_sub(2) / 2;
+    let timeout = u64::from_str_radix(call["params"][1].as_str()?.strip_prefix("0x")?, 16).ok()?;
+    let recorded = step.response["body"].as_str()?;
+    if length > DEFAULT_MAXIMUM && recorded.contains("serialized-da-cert") {
+        return Some((TOO_LARGE, Refuses("message too large for current DA backend")));
+    }
+    let everybody_would_sign = servers[step.server]["members_down"].is_null()
+        && i64::try_from(timeout).is_ok_and(|timeout| timeout > 0);
+    let fell_back = recorded.contains("DA provider requests fallback to next writer");
+    match (fell_back && everybody_would_sign, length) {
+        (false, _) => None,
+        (true, 0) => Some((EMPTY, Answers(200, CERTIFICATE))),
+        (true, _) => Some((REPLAY, Answers(200, CERTIFICATE))),
+    }
+}
 
 /// Answers are sent as they are: compression is the server's choice, and these answers are small or incompressible.
 fn uncompressed(_case: &str, expected: &mut Value) {
@@ -110,7 +133,7 @@ impl Servers {
         let secret = bytes(&self.file["jwt_secret"]);
         let rule = |kind: &str, value: &Value| (kind == "jwt").then(|| token(value, &secret));
         let replay = Replay {
-            by_rule: Box::new(|_| None),
+            by_rule: Box::new(|step| by_rule(&self.file["servers"], step)),
             keys: Keys::read(&self.file["keys"]).map_err(|error| error.to_string())?,
             departures: DEPARTURES,
             adjust: uncompressed,
