@@ -144,7 +144,7 @@ impl Member {
             self.send(job, deadline).await
         };
         match tokio::time::timeout(deadline, work).await {
-            Ok(Ok(answer)) => claim(answer),
+            Ok(Ok(answer)) => claim(&answer),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(CallError::Deadline { after: deadline }.into()),
         }
@@ -191,7 +191,7 @@ impl Member {
 }
 
 /// The answer as something that can count: with a signature that is a point of the right group.
-fn claim(answer: StoreResult) -> Result<Claim<Signature>, MemberFailure> {
+fn claim(answer: &StoreResult) -> Result<Claim<Signature>, MemberFailure> {
     let length = answer.sig.len();
     let signature = Signature::parse(&answer.sig).map_err(|_| MemberFailure::NotASignature { length })?;
     let data_hash = DataHash::from_bytes(answer.data_hash);

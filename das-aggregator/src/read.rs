@@ -50,7 +50,7 @@ impl Reads {
     /// Reads through `reader`.
     pub fn new(reader: RestReader, limits: CacheLimits) -> Self {
         // One measure for both bounds: a batch weighs its bytes, or its share of the memory if that is more.
-        let share = if limits.batches == 0 { u64::MAX } else { limits.bytes / limits.batches };
+        let share = limits.bytes.checked_div(limits.batches).unwrap_or(u64::MAX);
         let weigh = move |_: &DataHash, batch: &EncodedBatch| {
             let bytes = (batch.body().len() + ENTRY_BYTES) as u64;
             u32::try_from(bytes.max(share)).unwrap_or(u32::MAX)

@@ -1,5 +1,8 @@
 //! The `das_*` calls of the aggregator, over members in this process.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "members/fakes.rs"]
 mod fakes;
 

@@ -1,5 +1,8 @@
 //! The fan-out against members that lie, hang, refuse, are slow, late or absent.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "members/fakes.rs"]
 mod fakes;
 

@@ -1,5 +1,8 @@
 //! What each step of a store costs: `cargo bench -p das-common --bench protocol`.
 
+// A benchmark prints its figures.
+#![allow(clippy::print_stdout)]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

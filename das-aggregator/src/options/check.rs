@@ -41,7 +41,7 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
         }
     }
     let hex = &provider.supported_header_bytes;
-    if hex.len() % 2 != 0 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !hex.len().is_multiple_of(2) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         found.push(problem(
             "provider-server.supported-header-bytes",
             format!("{hex:?} is not the hex of bytes"),

@@ -84,13 +84,13 @@ pub fn guarded(gate: Gate, inner: axum::Router) -> axum::Router {
         async move {
             match refused {
                 None => inner.oneshot(request).await.unwrap_or_else(|never| match never {}),
-                Some(refusal) => response(refusal),
+                Some(refusal) => response(&refusal),
             }
         }
     })
 }
 
-fn response(refusal: Refusal) -> Response {
+fn response(refusal: &Refusal) -> Response {
     let mut response = Response::new(Body::from(format!("{}\n", refusal.text)));
     *response.status_mut() = refusal.status;
     let headers = response.headers_mut();

@@ -131,15 +131,15 @@ impl TokenSecret {
 
 fn check_times(claims: &Claims, now: f64) -> Result<(), TokenError> {
     let exp = claims.exp.as_ref().map(NumericDate::seconds).transpose()?;
-    if exp.is_some_and(|exp| now >= exp) {
+    if exp.is_some_and(|exp| exp.is_nan() || now >= exp) {
         return Err(TokenError::Expired);
     }
     let iat = claims.iat.as_ref().map(NumericDate::seconds).transpose()?.ok_or(TokenError::NoIssueTime)?;
-    // Written so that what is not a number is refused.
-    if !(now - iat <= MAX_SKEW) {
+    // What is not a number is no time.
+    if iat.is_nan() || now - iat > MAX_SKEW {
         return Err(TokenError::Stale);
     }
-    if !(iat - now <= MAX_SKEW) {
+    if iat - now > MAX_SKEW {
         return Err(TokenError::Future);
     }
     Ok(())

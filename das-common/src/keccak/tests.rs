@@ -10,9 +10,12 @@ fn known_answers() {
     assert_eq!(hex(keccak256(b"hello")), "1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8");
 }
 
+/// Hashes of several inputs.
+type Implementation = Box<dyn Fn(&[&[u8]]) -> Vec<[u8; 32]>>;
+
 /// Every implementation that this CPU has, by name.
-fn implementations() -> Vec<(&'static str, Box<dyn Fn(&[&[u8]]) -> Vec<[u8; 32]>>)> {
-    let mut all: Vec<(&str, Box<dyn Fn(&[&[u8]]) -> Vec<[u8; 32]>>)> =
+fn implementations() -> Vec<(&'static str, Implementation)> {
+    let mut all: Vec<(&str, Implementation)> =
         vec![("one by one", Box::new(one_by_one)), ("chosen", Box::new(keccak256_many))];
     #[cfg(target_arch = "x86_64")]
     {

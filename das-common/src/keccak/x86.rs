@@ -14,16 +14,18 @@ use super::permutation::{ROUND_CONSTANTS, round};
 
 /// Eight lanes, if the CPU has AVX-512.
 pub(super) fn eight_lanes() -> Option<Absorb<8>> {
-    // SAFETY (of the call inside): the CPU has what the function is compiled for.
-    is_x86_feature_detected!("avx512f")
-        .then_some(|states, inputs, blocks| unsafe { absorb8(states, inputs, blocks) })
+    is_x86_feature_detected!("avx512f").then_some(|states, inputs, blocks| {
+        // SAFETY: it is handed out only where the CPU has what the function is compiled for.
+        unsafe { absorb8(states, inputs, blocks) }
+    })
 }
 
 /// Four lanes, if the CPU has AVX2.
 pub(super) fn four_lanes() -> Option<Absorb<4>> {
-    // SAFETY (of the call inside): the CPU has what the function is compiled for.
-    is_x86_feature_detected!("avx2")
-        .then_some(|states, inputs, blocks| unsafe { absorb4(states, inputs, blocks) })
+    is_x86_feature_detected!("avx2").then_some(|states, inputs, blocks| {
+        // SAFETY: it is handed out only where the CPU has what the function is compiled for.
+        unsafe { absorb4(states, inputs, blocks) }
+    })
 }
 
 /// The word at so many bytes of a block.
