@@ -15,6 +15,9 @@ const UNIT: usize = 1024;
 /// A body that is not there in one piece starts with room for this much.
 const FIRST_ROOM: usize = 4 * UNIT;
 
+/// From here on a body's room does not grow any more, and its share of the budget grows in steps of this size.
+const STEP: usize = 256 * UNIT;
+
 /// How slowly something may come or go: at any time, what has moved must have taken at most `grace` and as long as
 /// `bytes_per_second` allows for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +123,9 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, BodyError> {
 
 /// Receives `body` whole.
 ///
-/// Memory grows with what has arrived, whatever length was announced. A body that arrives in one piece is not copied.
+/// Memory grows with what has arrived, whatever length was announced. (After a quarter of a megabyte, address space is
+/// taken for the whole, so that what is there need not be moved again; its pages become memory when they are written.) A
+/// body that arrives in one piece is not copied.
 pub async fn read(
     mut body: Body,
     limit: usize,
@@ -137,6 +142,7 @@ pub async fn read(
 
     let mut buffer: Vec<u8> = Vec::new();
     let mut held: Option<OwnedSemaphorePermit> = None;
+    let mut accounted = 0;
     loop {
         let deadline = started + pace.allowance(buffer.len() as u64);
         let frame = tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| BodyError::TooSlow)?;
@@ -152,14 +158,18 @@ pub async fn read(
         if buffer.is_empty() && announced == Some(filled as u64) {
             return Ok(Collected { bytes: data, held: Held(held) });
         }
-        if filled > buffer.capacity() {
-            let room = (buffer.capacity() * 2).max(FIRST_ROOM).max(filled).min(target);
-            let more = budget.acquire(room - buffer.capacity()).await?;
+        if filled > accounted {
+            let account = (accounted * 2).min(accounted + STEP).max(FIRST_ROOM).max(filled).min(target);
+            let more = budget.acquire(account - accounted).await?;
             match &mut held {
                 Some(held) => held.merge(more),
                 None => held = Some(more),
             }
-            buffer.reserve_exact(room - buffer.len());
+            accounted = account;
+        }
+        if filled > buffer.capacity() {
+            let room = if filled >= STEP { target } else { (buffer.capacity() * 2).max(accounted) };
+            buffer.reserve_exact(room.min(target) - buffer.len());
         }
         buffer.extend_from_slice(&data);
         if overlong == Overlong::Cut && announced.is_none() && filled == limit {
