@@ -1,7 +1,7 @@
 //! The aggregator over real members: some hang, some are dead, some come back.
 
-// Helpers of tests fail like tests.
-#![allow(clippy::unwrap_used)]
+// A random test prints its seed, and helpers of tests fail like tests.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::path::Path;
 use std::time::Duration;

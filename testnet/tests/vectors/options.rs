@@ -224,6 +224,9 @@ fn same(dumped: &Value, recorded: &str) -> bool {
             let texts: Vec<_> = items.iter().filter_map(Value::as_str).collect();
             texts.join(",") == recorded
         }
-        other => other.to_string() == recorded,
+        other => {
+            let text = other.to_string();
+            text == recorded
+        }
     }
 }
