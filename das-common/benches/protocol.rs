@@ -1,12 +1,11 @@
 //! What each step of a store costs: `cargo bench -p das-common --bench protocol`.
 
-// A benchmark prints its figures.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use das_common::bls::{SecretKey, verify_same_message};
+use das_common::bls::{AggregateKey, AggregateSignature, SecretKey, Signature, verify_same_message};
 use das_common::data_hash::DataHash;
 use das_common::keccak::{keccak256, keccak256_many};
 use das_common::store_auth::{RequestDigest, StoreKey, recover};
@@ -39,6 +38,10 @@ fn main() {
     measure("keccak, one input of 64 KiB", 65_536, || keccak256(&data[..65_536]));
     let bins: Vec<&[u8]> = megabyte.chunks(65_536).collect();
     measure("keccak, sixteen inputs of 64 KiB", 1 << 20, || keccak256_many(&bins));
+    for lanes in [2, 4, 5] {
+        let name = format!("keccak, {lanes} inputs of 64 KiB");
+        measure(&name, lanes << 16, || keccak256_many(&bins[..lanes]));
+    }
     for (name, size) in [("10 KB", 10_000), ("100 KB", 100_000), ("1 MiB", 1 << 20)] {
         measure(&format!("data hash, {name}"), size, || DataHash::of(&data[..size]));
     }
@@ -54,7 +57,12 @@ fn main() {
     measure("BLS verify", 0, || public.verify(&word, &signature));
     let pairs: Vec<_> =
         (0..6).map(|_| SecretKey::generate()).map(|key| (key.public_key(), key.sign(&word))).collect();
+    let bytes = signature.to_bytes();
+    measure("BLS signature read", 0, || Signature::parse(&bytes));
     measure("BLS verify, six signers at once", 0, || verify_same_message(&word, &pairs));
+    let key = AggregateKey::sum(pairs.iter().map(|(key, _)| key)).expect("six");
+    let sum = AggregateSignature::sum(pairs.iter().map(|(_, signature)| signature)).expect("six");
+    measure("BLS verify, sum of six", 0, || key.verify(&word, &sum));
 
     let key = StoreKey::generate();
     let digest = RequestDigest::store(b"batch", 1);

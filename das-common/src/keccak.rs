@@ -11,7 +11,8 @@
 //! ...
 //! ```
 //!
-//! Which implementation runs is chosen at run time: eight lanes with AVX-512, four with AVX2, else one after the other.
+//! Which implementation runs is chosen at run time: eight or four lanes with AVX-512, four with AVX2, else one after the
+//! other.
 
 mod lanes;
 mod permutation;

@@ -25,11 +25,20 @@ struct Lane<'a> {
 pub fn keccak256_many(inputs: &[&[u8]]) -> Vec<[u8; 32]> {
     #[cfg(target_arch = "x86_64")]
     if inputs.len() > 1 {
-        if let Some(absorb) = super::x86::eight_lanes() {
-            return in_lanes(inputs, absorb);
+        use super::x86::{eight_lanes, four_lanes, four_short_lanes};
+        if let (Some(eight), Some(four)) = (eight_lanes(), four_short_lanes()) {
+            // Eight lanes of which half are idle cost more than four.
+            let few = Some(inputs.len() % 8).filter(|few| *few <= 4).unwrap_or(0);
+            let (groups, few) = inputs.split_at(inputs.len() - few);
+            let mut hashes = in_lanes(groups, eight);
+            hashes.extend(if few.len() > 1 { in_lanes(few, four) } else { one_by_one(few) });
+            return hashes;
         }
-        if let Some(absorb) = super::x86::four_lanes() {
-            return in_lanes(inputs, absorb);
+        if let Some(four) = four_lanes() {
+            let (groups, one) = inputs.split_at(inputs.len() - usize::from(inputs.len() % 4 == 1));
+            let mut hashes = in_lanes(groups, four);
+            hashes.extend(one_by_one(one));
+            return hashes;
         }
     }
     one_by_one(inputs)

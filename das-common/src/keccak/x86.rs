@@ -1,11 +1,14 @@
-//! The permutation of eight lanes with AVX-512 and of four with AVX2.
+//! The permutation of eight and of four lanes with AVX-512, and of four with AVX2.
+//!
+//! For up to four inputs the registers of half the width are the better ones: more units of the CPU work on them.
 
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_andnot_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_permute2x128_si256,
-    _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_loadu_si512, _mm512_rol_epi64,
-    _mm512_set_epi64, _mm512_set1_epi64, _mm512_shuffle_i64x2, _mm512_storeu_si512,
-    _mm512_ternarylogic_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm256_rol_epi64, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_slli_epi64, _mm256_srli_epi64,
+    _mm256_storeu_si256, _mm256_ternarylogic_epi64, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+    _mm256_xor_si256, _mm512_loadu_si512, _mm512_rol_epi64, _mm512_set_epi64, _mm512_set1_epi64,
+    _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::RATE;
@@ -15,16 +18,27 @@ use super::permutation::{ROUND_CONSTANTS, round};
 /// Eight lanes, if the CPU has AVX-512.
 pub(super) fn eight_lanes() -> Option<Absorb<8>> {
     is_x86_feature_detected!("avx512f").then_some(|states, inputs, blocks| {
-        // SAFETY: it is handed out only where the CPU has what the function is compiled for.
+        // SAFETY: the CPU has what the function is compiled for.
         unsafe { absorb8(states, inputs, blocks) }
+    })
+}
+
+/// Four lanes, if the CPU has AVX-512 for registers of half its width.
+pub(super) fn four_short_lanes() -> Option<Absorb<4>> {
+    let available = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx2");
+    available.then_some(|states, inputs, blocks| {
+        // SAFETY: the CPU has what the function is compiled for.
+        unsafe { absorb4_avx512(states, inputs, blocks) }
     })
 }
 
 /// Four lanes, if the CPU has AVX2.
 pub(super) fn four_lanes() -> Option<Absorb<4>> {
     is_x86_feature_detected!("avx2").then_some(|states, inputs, blocks| {
-        // SAFETY: it is handed out only where the CPU has what the function is compiled for.
-        unsafe { absorb4(states, inputs, blocks) }
+        // SAFETY: the CPU has what the function is compiled for.
+        unsafe { absorb4_avx2(states, inputs, blocks) }
     })
 }
 
@@ -166,31 +180,56 @@ fn transposed4(inputs: &[&[u8]; 4], at: usize) -> [__m256i; 4] {
     ]
 }
 
-#[target_feature(enable = "avx2")]
-fn absorb4(states: &mut States<4>, inputs: &[&[u8]; 4], blocks: usize) {
-    assert!(
-        inputs.iter().all(|input| input.len() / RATE >= blocks),
-        "a lane is shorter than {blocks} blocks"
-    );
-    // SAFETY: each row of the states is 32 bytes.
-    let mut a: [__m256i; 25] =
-        std::array::from_fn(|i| unsafe { _mm256_loadu_si256(states.0[i].as_ptr().cast()) });
-    for block in 0..blocks {
-        let start = block * RATE;
-        for quarter in 0..4 {
-            for (i, words) in transposed4(inputs, start + 32 * quarter).into_iter().enumerate() {
-                a[4 * quarter + i] = _mm256_xor_si256(a[4 * quarter + i], words);
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn xor3_4_short(a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+    _mm256_ternarylogic_epi64::<0x96>(a, b, c)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn chi4_short(a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+    _mm256_ternarylogic_epi64::<0xd2>(a, b, c)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn rol4_short<const N: i32>(a: __m256i) -> __m256i {
+    _mm256_rol_epi64::<N>(a)
+}
+
+macro_rules! absorb4 {
+    ($name:ident, $features:literal, $xor3:ident, $chi:ident, $rol:ident) => {
+        #[target_feature(enable = $features)]
+        fn $name(states: &mut States<4>, inputs: &[&[u8]; 4], blocks: usize) {
+            assert!(
+                inputs.iter().all(|input| input.len() / RATE >= blocks),
+                "a lane is shorter than {blocks} blocks"
+            );
+            let mut a: [__m256i; 25] = std::array::from_fn(|i| {
+                // SAFETY: each row of the states is 32 bytes.
+                unsafe { _mm256_loadu_si256(states.0[i].as_ptr().cast()) }
+            });
+            for block in 0..blocks {
+                let start = block * RATE;
+                for quarter in 0..4 {
+                    for (i, words) in transposed4(inputs, start + 32 * quarter).into_iter().enumerate() {
+                        a[4 * quarter + i] = _mm256_xor_si256(a[4 * quarter + i], words);
+                    }
+                }
+                let w: [i64; 4] = std::array::from_fn(|lane| word(inputs[lane], start + 128));
+                a[16] = _mm256_xor_si256(a[16], _mm256_set_epi64x(w[3], w[2], w[1], w[0]));
+                for constant in ROUND_CONSTANTS {
+                    let constant = _mm256_set1_epi64x(constant.cast_signed());
+                    a = round!(a, constant, xor4, $xor3, $chi, $rol);
+                }
+            }
+            for (row, register) in states.0.iter_mut().zip(a) {
+                // SAFETY: each row of the states is 32 bytes.
+                unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), register) };
             }
         }
-        let w: [i64; 4] = std::array::from_fn(|lane| word(inputs[lane], start + 128));
-        a[16] = _mm256_xor_si256(a[16], _mm256_set_epi64x(w[3], w[2], w[1], w[0]));
-        for constant in ROUND_CONSTANTS {
-            let constant = _mm256_set1_epi64x(constant.cast_signed());
-            a = round!(a, constant, xor4, xor3_4, chi4, rol4);
-        }
-    }
-    for (row, register) in states.0.iter_mut().zip(a) {
-        // SAFETY: each row of the states is 32 bytes.
-        unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), register) };
-    }
+    };
 }
+absorb4!(absorb4_avx2, "avx2", xor3_4, chi4, rol4);
+absorb4!(absorb4_avx512, "avx2,avx512f,avx512vl", xor3_4_short, chi4_short, rol4_short);
