@@ -252,6 +252,11 @@ impl PublicKey {
         out
     }
 
+    /// Whether it carries its proof of possession (a trusted source may have left it out).
+    pub fn has_proof(&self) -> bool {
+        self.proof.is_some()
+    }
+
     /// The point alone.
     pub fn point_bytes(&self) -> [u8; POINT_BYTES] {
         self.point.to_bytes()

@@ -57,6 +57,12 @@ pub enum KeysetError {
         /// The other.
         second: usize,
     },
+    /// A key whose possession nobody proved: no node would read such a keyset.
+    #[error("key {index} of the keyset has no proof of possession")]
+    Unproved {
+        /// Its place, from 0.
+        index: usize,
+    },
     /// Longer than can be published.
     #[error("the keyset is {got} bytes long; it must be shorter than {MAX_BYTES}")]
     TooLong {
@@ -95,6 +101,9 @@ impl Keyset {
             return Err(KeysetError::AssumedHonest { got: assumed_honest, members: keys.len() });
         }
         for (second, key) in keys.iter().enumerate() {
+            if !key.has_proof() {
+                return Err(KeysetError::Unproved { index: second });
+            }
             if let Some(first) = keys[..second].iter().position(|other| other == key) {
                 return Err(KeysetError::RepeatedKey { first, second });
             }
@@ -107,8 +116,11 @@ impl Keyset {
     }
 
     /// The keyset of one member alone, as its own answers name it.
+    ///
+    /// # Panics
+    /// When the key is without its proof of possession, which a member has of its own key.
     pub fn single(key: PublicKey) -> Self {
-        Self::new(1, vec![key]).expect("one key of which one is honest is a keyset")
+        Self::new(1, vec![key]).expect("one key with its proof, of which one is honest, is a keyset")
     }
 
     /// The bytes that are published.

@@ -26,6 +26,10 @@ fn what_makes_no_sense_is_not_published() {
     let mut twice = keys(3);
     twice[2] = twice[0].clone();
     assert_eq!(refused(1, twice), KeysetError::RepeatedKey { first: 0, second: 2 });
+    let mut unproved = keys(3);
+    let without = [&[0], &unproved[1].point_bytes()[..]].concat();
+    unproved[1] = PublicKey::parse_trusted(&without).unwrap();
+    assert_eq!(refused(1, unproved), KeysetError::Unproved { index: 1 });
 }
 
 #[test]
