@@ -192,7 +192,8 @@ impl StoreKey {
 
     /// 64 hex digits, as in the key file.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(const_hex::encode(self.0.secret_bytes()))
+        let bytes = Zeroizing::new(self.0.secret_bytes());
+        Zeroizing::new(const_hex::encode(bytes.as_slice()))
     }
 
     /// The address that requests signed with it come from.

@@ -1,7 +1,7 @@
 //! Key files as Nitro's operators have them: `das_bls` and `das_bls.pub`, base64.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -77,34 +77,53 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyFil
     move |source| KeyFileError::Io { what, path, source }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    let bytes = std::fs::metadata(path).map_err(io_error("read", path))?.len();
-    if bytes > MAX_FILE_BYTES {
-        return Err(KeyFileError::TooLong { path: path.to_path_buf(), bytes });
+/// What a key file holds, and its mode.
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
+    let mut file = File::open(path).map_err(io_error("read", path))?;
+    let about = file.metadata().map_err(io_error("read", path))?;
+    let too_long = |bytes| KeyFileError::TooLong { path: path.to_path_buf(), bytes };
+    if about.len() > MAX_FILE_BYTES {
+        return Err(too_long(about.len()));
     }
-    let text = Zeroizing::new(std::fs::read(path).map_err(io_error("read", path))?);
+    // What is no regular file does not say its length, and a growing buffer would leave copies of the secret behind.
+    let mut text = Zeroizing::new(vec![0; MAX_FILE_BYTES as usize + 1]);
+    let mut length = 0;
+    while length < text.len() {
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(io_error("read", path)(error)),
+        }
+    }
+    if length == text.len() {
+        return Err(too_long(length as u64));
+    }
+    text.truncate(length);
+    // Lines may be wrapped, as `base64` does; Nitro reads over line ends too.
+    text.retain(|byte| !matches!(byte, b'\r' | b'\n'));
     let decoded = STANDARD.decode_to_vec(text.trim_ascii());
-    decoded.map(Zeroizing::new).map_err(|_| KeyFileError::Encoding { path: path.to_path_buf() })
+    let decoded = decoded.map_err(|_| KeyFileError::Encoding { path: path.to_path_buf() })?;
+    Ok((Zeroizing::new(decoded), about.permissions().mode() & 0o777))
 }
 
 /// Reads a secret key file. The second value is the mode of the file when others than the owner may read it: worth a
 /// warning.
 pub fn read_secret_key_file(path: &Path) -> Result<(SecretKey, Option<u32>), KeyFileError> {
-    let bytes = read(path)?;
+    let (bytes, mode) = read(path)?;
     let key = SecretKey::from_bytes(&bytes)
         .map_err(|source| KeyFileError::Secret { path: path.to_path_buf(), source })?;
-    let mode = std::fs::metadata(path).map_err(io_error("read", path))?.permissions().mode() & 0o777;
     Ok((key, (mode & 0o077 != 0).then_some(mode)))
 }
 
 /// Reads a public key file.
 pub fn read_public_key_file(path: &Path) -> Result<PublicKey, KeyFileError> {
-    let bytes = read(path)?;
+    let (bytes, _) = read(path)?;
     PublicKey::parse(&bytes).map_err(|source| KeyFileError::Public { path: path.to_path_buf(), source })
 }
 
-/// Writes both files of a key, mode 0600, making the folder (0700) where it is missing. A file that exists is not
-/// overwritten.
+/// Writes both files of a key, synced, mode 0600, making the folder (0700) where it is missing. A file that exists is
+/// not overwritten; where writing fails, neither file is left behind.
 pub fn write_key_files(directory: &Path, key: &SecretKey) -> Result<KeyFiles, KeyFileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(io_error("make the folder", directory))?;
@@ -116,12 +135,22 @@ pub fn write_key_files(directory: &Path, key: &SecretKey) -> Result<KeyFiles, Ke
     let written = write(&files.secret, secret.as_bytes());
     secret.zeroize();
     written?;
-    write(&files.public, STANDARD.encode_to_string(key.public_key().to_bytes()).as_bytes())?;
+    let public = STANDARD.encode_to_string(key.public_key().to_bytes());
+    if let Err(error) = write(&files.public, public.as_bytes()) {
+        let _ = std::fs::remove_file(&files.secret);
+        return Err(error);
+    }
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(io_error("sync", directory))?;
     Ok(files)
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), KeyFileError> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(io_error("write", path))?;
-    file.write_all(text).and_then(|()| file.sync_all()).map_err(io_error("write", path))
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
+        // A beginning of a key would be read as another key.
+        let _ = std::fs::remove_file(path);
+        io_error("write", path)(error)
+    })
 }

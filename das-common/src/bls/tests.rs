@@ -100,10 +100,112 @@ fn key_files_are_nitros_private_and_never_overwritten() {
     let text = std::fs::read_to_string(&files.secret).unwrap();
     std::fs::write(&files.secret, format!("{text}\n")).unwrap();
     assert!(read_secret_key_file(&files.secret).is_ok(), "an editor's line end");
+    let text = std::fs::read_to_string(&files.public).unwrap();
+    let wrapped: Vec<&str> = text.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
+    std::fs::write(&files.public, wrapped.join("\r\n")).unwrap();
+    assert_eq!(read_public_key_file(&files.public).unwrap(), key.public_key(), "wrapped lines");
     std::fs::write(&files.secret, "not base64!").unwrap();
     assert!(matches!(read_secret_key_file(&files.secret), Err(KeyFileError::Encoding { .. })));
     std::fs::write(&files.secret, vec![b'A'; 1 << 20]).unwrap();
     assert!(matches!(read_secret_key_file(&files.secret), Err(KeyFileError::TooLong { .. })));
+    assert!(matches!(read_secret_key_file("/dev/zero".as_ref()), Err(KeyFileError::TooLong { .. })));
+}
+
+#[test]
+fn no_half_of_a_key_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    // A link to nowhere: it does not exist, and yet cannot be created.
+    std::os::unix::fs::symlink("nowhere/at/all", folder.path().join(PUBLIC_FILE)).unwrap();
+    assert!(matches!(write_key_files(folder.path(), &SecretKey::generate()), Err(KeyFileError::Io { .. })));
+    assert!(!folder.path().join(SECRET_FILE).exists());
+}
+
+/// A point of G1's curve (G2's) outside the subgroup: the first x of some for which there is a y, since nearly no point
+/// of the curve is in the subgroup.
+fn outside() -> (G1Point, G2Point) {
+    let compressed = |x: u8, bytes: usize| {
+        let mut out = vec![0; bytes];
+        (out[0], out[bytes - 1]) = (0x80, x);
+        out
+    };
+    let g1 = (1..).find_map(|x| {
+        let mut affine = blst::blst_p1_affine::default();
+        // SAFETY: 48 bytes are what is read of a compressed point.
+        let error = unsafe { blst::blst_p1_uncompress(&mut affine, compressed(x, 48).as_ptr()) };
+        let mut point = blst_p1::default();
+        // SAFETY: both are live values of the types named.
+        unsafe { blst::blst_p1_from_affine(&mut point, &affine) };
+        (error == blst::BLST_ERROR::BLST_SUCCESS).then_some(G1Point(point))
+    });
+    let g2 = (1..).find_map(|x| {
+        let mut affine = blst::blst_p2_affine::default();
+        // SAFETY: 96 bytes are what is read of a compressed point.
+        let error = unsafe { blst::blst_p2_uncompress(&mut affine, compressed(x, 96).as_ptr()) };
+        let mut point = blst_p2::default();
+        // SAFETY: both are live values of the types named.
+        unsafe { blst::blst_p2_from_affine(&mut point, &affine) };
+        (error == blst::BLST_ERROR::BLST_SUCCESS).then_some(G2Point(point))
+    });
+    (g1.unwrap(), g2.unwrap())
+}
+
+#[test]
+fn other_groups_and_infinity_are_for_readers_of_the_chain_only() {
+    let (g1, g2) = outside();
+    let infinity = [0; SIGNATURE_BYTES];
+    for (bytes, error) in [(g1.to_bytes(), PointError::Subgroup), (infinity, PointError::Infinity)] {
+        NitroSignature::parse(&bytes).unwrap();
+        assert_eq!(Signature::parse(&bytes).unwrap_err(), error);
+        assert_eq!(AggregateSignature::parse(&bytes).unwrap_err(), error);
+    }
+    for (point, error) in [(g2.to_bytes(), PointError::Subgroup), ([0; POINT_BYTES], PointError::Infinity)] {
+        let bytes = [&[0], &point[..]].concat();
+        assert_eq!(NitroPublicKey::parse(&bytes, true).unwrap().to_bytes(), bytes);
+        assert_eq!(PublicKey::parse_trusted(&bytes).unwrap_err(), PublicKeyError::Point(error));
+    }
+    // Infinity signs everything for the key at infinity, and its proof verifies: that is why it is refused.
+    let nobody = [&[96], &infinity[..], &[0; POINT_BYTES]].concat();
+    let key = NitroPublicKey::parse(&nobody, false).unwrap();
+    assert!(NitroSignature::parse(&infinity).unwrap().verify(b"anything", [&key]));
+    assert!(PublicKey::parse(&nobody).is_err());
+}
+
+#[test]
+fn flags_are_no_part_of_an_encoding() {
+    let key = SecretKey::from_bytes(&[5]).unwrap();
+    for flag in 1..8 {
+        let mut signature = key.sign(b"batch").to_bytes();
+        signature[0] |= flag << 5;
+        assert_eq!(NitroSignature::parse(&signature).unwrap_err(), PointError::Coordinate);
+        let mut point = [&[0], &key.public_key().point_bytes()[..]].concat();
+        point[1] |= flag << 5;
+        assert!(NitroPublicKey::parse(&point, true).is_err());
+        let mut infinity = [0; SIGNATURE_BYTES];
+        infinity[0] = flag << 5;
+        assert!(NitroSignature::parse(&infinity).is_err());
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+
+    /// Whatever is strictly taken is taken by every reader too, and is written back as it was.
+    #[test]
+    fn what_is_strictly_taken_is_taken_by_all(at: proptest::sample::Index, byte: u8) {
+        let mut key = SecretKey::from_bytes(&[6]).unwrap().public_key().to_bytes();
+        let place = at.index(key.len());
+        key[place] = byte;
+        if let Ok(strict) = PublicKey::parse(&key) {
+            proptest::prop_assert_eq!(&strict.to_bytes(), &key);
+            proptest::prop_assert_eq!(&NitroPublicKey::parse(&key, false).unwrap().to_bytes(), &key);
+        }
+        let mut signature = SecretKey::from_bytes(&[6]).unwrap().sign(b"batch").to_bytes();
+        signature[at.index(SIGNATURE_BYTES)] = byte;
+        if let Ok(strict) = Signature::parse(&signature) {
+            proptest::prop_assert_eq!(strict.to_bytes(), signature);
+            NitroSignature::parse(&signature).unwrap();
+        }
+    }
 }
 
 #[test]
