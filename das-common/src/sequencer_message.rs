@@ -244,3 +244,6 @@ async fn flat_payload<K: std::error::Error, P: PayloadSource>(
     all.insert(flat, payload.to_vec());
     Ok((payload, all))
 }
+
+#[cfg(test)]
+mod tests;
