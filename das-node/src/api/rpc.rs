@@ -1,6 +1,7 @@
 //! The calls `das_*` (spec section 6).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use das_common::fault::Coded;
@@ -10,6 +11,7 @@ use das_common::wire::{BatchId, StoreResult};
 use tracing::{debug, warn};
 
 use super::ChunkedStores;
+use crate::clock::unix_time;
 use crate::health::Health;
 use crate::policy::RetentionPolicy;
 use crate::store::{StoreError, StorePath};
@@ -97,8 +99,15 @@ impl DasMethods {
     }
 }
 
+/// A stranger can send as many refused requests as he likes: one line a second is enough to see it.
 fn refused(error: &impl Coded) -> RpcError {
-    warn!(code = error.fault().code, %error, "refused");
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = unix_time();
+    if LAST.swap(now, Ordering::Relaxed) == now {
+        debug!(code = error.fault().code, %error, "refused");
+    } else {
+        warn!(code = error.fault().code, %error, "refused");
+    }
     RpcError::method(error.to_string())
 }
 
