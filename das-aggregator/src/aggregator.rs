@@ -135,16 +135,16 @@ impl Aggregator {
             let router = rest::router(Arc::new(RestSource(status.clone())));
             aggregator.bound.rest = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
         }
+        tokio::spawn(watch_process(
+            metrics.clone(),
+            "das-aggregator",
+            env!("CARGO_PKG_VERSION"),
+            options.metrics_server.update_interval,
+            aggregator.stop.clone(),
+        ));
         if options.metrics {
             let server = &options.metrics_server;
             let place = listen("metrics-server.port", &server.addr, server.port).await?;
-            tokio::spawn(watch_process(
-                metrics.clone(),
-                "das-aggregator",
-                env!("CARGO_PKG_VERSION"),
-                server.update_interval,
-                aggregator.stop.clone(),
-            ));
             let router = metrics_router(metrics, status);
             aggregator.bound.metrics = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
         }

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::fmt::Write;
 
+use crate::telemetry::names;
+
 /// One kind of error or alarm.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -32,6 +34,11 @@ impl fmt::Display for Fault {
 pub trait Coded: fmt::Display {
     /// Which.
     fn fault(&self) -> &'static Fault;
+}
+
+/// Counts an error that is answered, by its code.
+pub fn count(fault: &'static Fault) {
+    metrics::counter!(names::ERRORS, "code" => fault.code).increment(1);
 }
 
 macro_rules! faults {

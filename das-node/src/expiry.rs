@@ -6,6 +6,7 @@ use std::time::Duration;
 use das_common::alarm::Alarms;
 use das_common::data_hash::DataHash;
 use das_common::fault;
+use das_common::telemetry::names;
 use tracing::{debug, error, info};
 
 use crate::clock::{ClockReading, ClockVerdict};
@@ -98,6 +99,7 @@ async fn round(
         let gone = store.expire(until, STEP).await?;
         gone.iter().for_each(forget);
         count += gone.len();
+        metrics::counter!(names::EXPIRED_BATCHES).increment(gone.len() as u64);
         if gone.is_empty() {
             return Ok(count);
         }

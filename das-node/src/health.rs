@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use das_common::alarm::Alarms;
 use das_common::fault;
+use das_common::telemetry::names;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -65,7 +66,7 @@ impl Health {
 
     fn probe(&self) -> Result<(), String> {
         let free = self.store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
-        metrics::gauge!("das_node_disk_free_bytes").set(free as f64);
+        metrics::gauge!(names::DISK_FREE_BYTES).set(free as f64);
         // Above the reserve there may still be less than one more batch needs.
         let needed = self.store.lacking_bytes().unwrap_or(0).max(self.reserve_bytes);
         if free < needed {
@@ -84,6 +85,17 @@ impl Health {
                 self.alarms.raise_fault(fault::STORE_WRITE, text.clone());
                 Err(text)
             }
+        }
+    }
+
+    /// Publishes what the store holds, and looks at the disk, so that an alarm does not wait for somebody to ask.
+    /// Blocks for as long as the disk does.
+    pub fn measure(&self) {
+        let _ = self.can_store();
+        metrics::gauge!(names::STORED_BATCHES).set(self.store.index().estimated_batches() as f64);
+        if let Ok(segments) = self.store.index().segments() {
+            let live: u64 = segments.iter().map(|(_, segment)| segment.live_bytes).sum();
+            metrics::gauge!(names::STORED_BYTES).set(live as f64);
         }
     }
 

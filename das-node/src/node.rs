@@ -24,7 +24,7 @@ use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
 use das_common::store_auth::{SignersError, StoreSigners};
-use das_common::telemetry::{MetricsHandle, watch_process};
+use das_common::telemetry::{MetricsHandle, names, watch_process};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -44,6 +44,9 @@ use crate::store::StorePath;
 
 /// Chunked stores that nothing arrives for are looked for this often.
 const IDLE_ROUND: Duration = Duration::from_secs(5);
+
+/// Disk, store and cache are looked at this often.
+const MEASURE_ROUND: Duration = Duration::from_secs(15);
 
 /// Why a member could not start.
 #[derive(Debug, Error)]
@@ -195,6 +198,8 @@ impl Node {
             forget,
         )));
 
+        tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
+
         let mut node = Self { bound: Bound::default(), store, servers: JoinSet::new(), stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path =
@@ -209,16 +214,16 @@ impl Node {
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve(address, router, options));
         }
+        tokio::spawn(watch_process(
+            metrics.clone(),
+            "das-node",
+            env!("CARGO_PKG_VERSION"),
+            options.metrics_server.update_interval,
+            node.stop.clone(),
+        ));
         if options.metrics {
             let server = &options.metrics_server;
             let address = listen("metrics-server.port", &server.addr, server.port).await?;
-            tokio::spawn(watch_process(
-                metrics.clone(),
-                "das-node",
-                env!("CARGO_PKG_VERSION"),
-                server.update_interval,
-                node.stop.clone(),
-            ));
             node.bound.metrics = Some(node.serve(address, metrics_router(metrics, health), options));
         }
         Ok(node)
@@ -279,6 +284,21 @@ impl Node {
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
             warn!("the store could not be closed in order; nothing that was signed is lost");
         }
+    }
+}
+
+/// Looks at disk, store and cache now and then.
+async fn measure(health: Arc<Health>, retrieve: Retrieve) {
+    loop {
+        let (health, retrieve) = (Arc::clone(&health), retrieve.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            health.measure();
+            metrics::gauge!(names::CACHE_BYTES).set(retrieve.cached_bytes() as f64);
+        });
+        if let Err(error) = look.await {
+            warn!(%error, "the store could not be measured");
+        }
+        tokio::time::sleep(MEASURE_ROUND).await;
     }
 }
 

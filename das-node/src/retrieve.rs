@@ -14,6 +14,8 @@ use das_common::fault;
 use das_common::http::rest::EncodedBatch;
 use das_common::rest_reader::{ReadError, RestReader};
 use das_common::single_flight::SingleFlight;
+use das_common::telemetry::names;
+use metrics::{Counter, counter};
 use thiserror::Error;
 use tracing::{error, warn};
 
@@ -54,6 +56,27 @@ struct Sources {
     /// What is fetched is stored for so long.
     retention: Duration,
     alarms: Alarms,
+    found: FoundIn,
+}
+
+/// How often a batch was found in each place.
+struct FoundIn {
+    cache: Counter,
+    disk: Counter,
+    remote: Counter,
+    none: Counter,
+}
+
+impl FoundIn {
+    fn new() -> Self {
+        let counter = |source: &'static str| counter!(names::READ_SOURCE, "source" => source);
+        Self {
+            cache: counter("cache"),
+            disk: counter("disk"),
+            remote: counter("remote"),
+            none: counter("none"),
+        }
+    }
 }
 
 impl Retrieve {
@@ -69,19 +92,26 @@ impl Retrieve {
             .max_capacity(cache_bytes)
             .weigher(|_, batch: &EncodedBatch| u32::try_from(batch.body().len() + 128).unwrap_or(u32::MAX))
             .build();
-        let sources = Arc::new(Sources { store, cache, fallback, retention, alarms });
+        let sources = Arc::new(Sources { store, cache, fallback, retention, alarms, found: FoundIn::new() });
         Self { sources, flight: SingleFlight::default() }
     }
 
     /// Finds a batch. `None`: nobody who was asked has it.
     pub async fn get(&self, hash: &DataHash) -> Found {
         if let Some(encoded) = self.sources.cache.get(hash) {
+            self.sources.found.cache.increment(1);
             return Ok(Some(encoded));
         }
         let (sources, hash) = (Arc::clone(&self.sources), *hash);
         let found =
             self.flight.run(hash, move || async move { sources.find(&hash).await.map_err(Arc::new) }).await;
         found.unwrap_or_else(|| Err(Arc::new(RetrieveError::Storage(StorageError::Closed))))
+    }
+
+    /// Bytes in the cache.
+    pub fn cached_bytes(&self) -> u64 {
+        self.sources.cache.run_pending_tasks();
+        self.sources.cache.weighted_size()
     }
 
     /// A batch that is gone from the disk must go from the cache too.
@@ -94,7 +124,10 @@ impl Sources {
     async fn find(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
         let mut damaged = false;
         match self.store.get_as(*hash, |batch| EncodedBatch::new(&batch)).await {
-            Ok(Lookup::Found(encoded)) => return Ok(Some(self.keep(hash, encoded))),
+            Ok(Lookup::Found(encoded)) => {
+                self.found.disk.increment(1);
+                return Ok(Some(self.keep(hash, encoded)));
+            }
             Ok(Lookup::Absent) => {}
             Ok(Lookup::Damaged) => {
                 damaged = true;
@@ -104,15 +137,22 @@ impl Sources {
             Err(error) => return Err(error.into()),
         }
         let Some(fallback) = &self.fallback else {
+            self.found.none.increment(1);
             return if damaged { Err(RetrieveError::Damaged { hash: *hash }) } else { Ok(None) };
         };
         match fallback.get(hash).await {
             Ok(batch) => {
+                self.found.remote.increment(1);
                 self.store_fetched(&batch).await;
                 Ok(Some(self.keep(hash, EncodedBatch::new(&batch))))
             }
-            Err(ReadError::NotFound { .. }) if !damaged => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                self.found.none.increment(1);
+                match error {
+                    ReadError::NotFound { .. } if !damaged => Ok(None),
+                    error => Err(error.into()),
+                }
+            }
         }
     }
 

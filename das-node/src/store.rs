@@ -5,7 +5,7 @@
 //! one of these leaves nothing behind.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
@@ -13,7 +13,9 @@ use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded, Fault};
 use das_common::keyset::Keyset;
 use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
+use das_common::telemetry::names;
 use das_common::wire::{StoreResult, texts};
+use metrics::{Histogram, histogram};
 use thiserror::Error;
 
 use crate::clock::unix_time;
@@ -72,6 +74,27 @@ pub struct StorePath {
     signer: Arc<dyn Signer>,
     max_retention: Duration,
     keyset_hash: DataHash,
+    stages: Stages,
+}
+
+/// Times of the stages.
+struct Stages {
+    authorize: Histogram,
+    hash: Histogram,
+    write: Histogram,
+    sign: Histogram,
+}
+
+impl Stages {
+    fn new() -> Self {
+        let stage = |stage: &'static str| histogram!(names::STORE_STAGE_SECONDS, "stage" => stage);
+        Self {
+            authorize: stage("authorize"),
+            hash: stage("hash"),
+            write: stage("write"),
+            sign: stage("sign"),
+        }
+    }
 }
 
 impl StorePath {
@@ -83,7 +106,7 @@ impl StorePath {
         max_retention: Duration,
     ) -> Self {
         let keyset_hash = Keyset::single(signer.public_key().clone()).hash();
-        Self { store, signers, signer, max_retention, keyset_hash }
+        Self { store, signers, signer, max_retention, keyset_hash, stages: Stages::new() }
     }
 
     /// Stores a batch for whoever signed the request.
@@ -93,7 +116,9 @@ impl StorePath {
         timeout: u64,
         signature: &[u8],
     ) -> Result<StoreResult, StoreError> {
+        let begun = Instant::now();
         self.signers.check(|| RequestDigest::store(&message, timeout), signature).await?;
+        self.stages.authorize.record(begun.elapsed());
         self.store_authorized(message, timeout).await
     }
 
@@ -101,12 +126,18 @@ impl StorePath {
     pub async fn store_authorized(&self, message: Bytes, timeout: u64) -> Result<StoreResult, StoreError> {
         let now = unix_time();
         self.check_timeout(timeout, now)?;
+        let begun = Instant::now();
         let batch = VerifiedBatch::new(message);
+        let hashed = Instant::now();
         let outcome = self.store.put(&batch, timeout, now).await?;
+        let written = Instant::now();
         if outcome == PutOutcome::Healed {
             tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");
         }
         let signature = self.signer.sign(batch.hash(), timeout).await?;
+        self.stages.hash.record(hashed - begun);
+        self.stages.write.record(written - hashed);
+        self.stages.sign.record(written.elapsed());
         Ok(StoreResult {
             data_hash: *batch.hash().as_bytes(),
             timeout,

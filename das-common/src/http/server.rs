@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Pace;
+use crate::telemetry::names;
 use connection::Shared;
 
 /// How long the accept loop rests after an error that is not the client's, such as too many open files.
@@ -85,14 +86,18 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let shared = Arc::new(Shared::new(router, limits, shutdown.clone(), Arc::clone(&slots)));
     let connections = TaskTracker::new();
+    let open = metrics::gauge!(names::CONNECTIONS);
     while let Some(slot) = unless(&shutdown, Arc::clone(&slots).acquire_owned()).await {
         let Ok(slot) = slot else { break };
         match unless(&shutdown, listener.accept()).await {
             None => break,
             Some(Ok((stream, _peer))) => {
                 let shared = Arc::clone(&shared);
+                let open = open.clone();
                 connections.spawn(async move {
+                    open.increment(1);
                     connection::serve(stream, &shared).await;
+                    open.decrement(1);
                     drop(slot);
                 });
             }

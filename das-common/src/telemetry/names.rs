@@ -19,7 +19,7 @@ pub const RPC_AGGREGATOR_STORE_ERROR: &str = "arb_das_rpc_aggregator_store_error
 
 /// Time of a store at this server, by `result` (ok, error).
 pub const STORE_SECONDS: &str = "das_store_duration_seconds";
-/// Time of one stage of a store, by `stage`.
+/// Time of one stage of a store, by `stage` (authorize, hash, write, sign).
 pub const STORE_STAGE_SECONDS: &str = "das_store_stage_duration_seconds";
 /// Time of a read at this server, by `result` (ok, error).
 pub const READ_SECONDS: &str = "das_read_duration_seconds";
@@ -30,10 +30,8 @@ pub const ERRORS: &str = "das_errors_total";
 
 /// Batches in the store.
 pub const STORED_BATCHES: &str = "das_storage_batches";
-/// Bytes of batches in the store.
+/// Bytes that they take on disk.
 pub const STORED_BYTES: &str = "das_storage_batch_bytes";
-/// Bytes written to disk by the store, of any kind.
-pub const DISK_WRITTEN_BYTES: &str = "das_storage_written_bytes_total";
 /// Bytes free on the disk of the store.
 pub const DISK_FREE_BYTES: &str = "das_storage_free_bytes";
 /// Batches deleted because their time was over.
@@ -42,13 +40,9 @@ pub const EXPIRED_BATCHES: &str = "das_storage_expired_total";
 pub const CACHE_BYTES: &str = "das_cache_bytes";
 /// Chunked stores begun and not finished.
 pub const PENDING_MESSAGES: &str = "das_chunked_pending_messages";
-/// Bytes of their chunks.
-pub const PENDING_BYTES: &str = "das_chunked_pending_bytes";
 
-/// Connections open, by `server`.
+/// Connections open, to all ports together.
 pub const CONNECTIONS: &str = "das_http_connections";
-/// Bytes of request bodies being read or worked on.
-pub const REQUEST_BYTES: &str = "das_http_request_bytes";
 
 /// Time of a member's answer to a store, by `member` and `result` (ok, error, late).
 pub const MEMBER_STORE_SECONDS: &str = "das_member_store_duration_seconds";
@@ -65,6 +59,8 @@ pub const PROCESS_MEMORY: &str = "process_resident_memory_bytes";
 pub const PROCESS_FILES: &str = "process_open_fds";
 /// CPU time the process has used.
 pub const PROCESS_CPU: &str = "process_cpu_seconds_total";
+/// Bytes the process had written to disks, of any kind; what was only in the kernel's cache is not counted.
+pub const PROCESS_WRITTEN: &str = "process_written_bytes_total";
 /// Threads of the process.
 pub const PROCESS_THREADS: &str = "process_threads";
 /// Unix time at which the process began to be watched.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::metering::MetricsHandle;
 use super::names;
 
-/// Memory, files, threads and CPU time of this process.
+/// Memory, files, threads, CPU time and written bytes of this process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcessUse {
     /// Resident memory in bytes.
@@ -19,13 +19,16 @@ pub struct ProcessUse {
     pub threads: u64,
     /// CPU time, of user and system together.
     pub cpu: Duration,
+    /// Bytes handed to disks.
+    pub written: u64,
 }
 
 /// What this process uses now. Zero where the system does not tell.
 pub fn process_use() -> ProcessUse {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let number = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        let line = status.lines().chain(io.lines()).find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -34,10 +37,12 @@ pub fn process_use() -> ProcessUse {
         files: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
         threads: number("Threads:").unwrap_or(0),
         cpu: Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)),
+        written: number("write_bytes:").unwrap_or(0),
     }
 }
 
-/// Publishes what the process uses every `interval`, and keeps the metrics' memory bounded, until `shutdown`.
+/// Publishes what the process uses every `interval`, and keeps the metrics' memory bounded, until `shutdown`. To be run
+/// whether or not metrics are served: what is measured piles up otherwise.
 pub async fn watch_process(
     handle: MetricsHandle,
     program: &'static str,
@@ -59,6 +64,7 @@ pub async fn watch_process(
         metrics::gauge!(names::PROCESS_MEMORY).set(used.memory as f64);
         metrics::gauge!(names::PROCESS_FILES).set(used.files as f64);
         metrics::gauge!(names::PROCESS_THREADS).set(used.threads as f64);
+        metrics::counter!(names::PROCESS_WRITTEN).absolute(used.written);
         metrics::gauge!(names::PROCESS_CPU).set(used.cpu.as_secs_f64());
         handle.upkeep();
     }

@@ -7,6 +7,7 @@ use das_common::chunked::{Bounds, ChunkedError, Complete, Moment, PendingStores,
 use das_common::fault::{self, Coded, Fault};
 use das_common::keccak::keccak256;
 use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
+use das_common::telemetry::names;
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -86,6 +87,8 @@ impl ChunkedStores {
 
     /// Lets go of messages that nothing arrives for.
     pub fn drop_idle(&self) {
-        self.pending.lock().drop_idle(Moment::now());
+        let mut pending = self.pending.lock();
+        pending.drop_idle(Moment::now());
+        metrics::gauge!(names::PENDING_MESSAGES).set(pending.pending() as f64);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use das_common::fault::Coded;
+use das_common::fault::{self, Coded};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError};
 use das_common::telemetry::Meter;
 use das_common::wire::{BatchId, StoreResult};
@@ -101,6 +101,7 @@ impl DasMethods {
 
 /// A stranger can send as many refused requests as he likes: one line a second is enough to see it.
 fn refused(error: &impl Coded) -> RpcError {
+    fault::count(error.fault());
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = unix_time();
     if LAST.swap(now, Ordering::Relaxed) == now {
