@@ -78,7 +78,7 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
     ] {
         match outcome(args) {
             Err(problems) => {
-                assert!(problems.contains(expected), "{args}: expected {expected}\nin {problems}")
+                assert!(problems.contains(expected), "{args}: expected {expected}\nin {problems}");
             }
             Ok(other) => panic!("{args}: {other:?}"),
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
 use das_common::data_hash::DataHash;
@@ -292,10 +292,7 @@ impl Writer {
                 if bytes >= GROUP_BYTES || puts.len() >= GROUP_COMMANDS {
                     break;
                 }
-                next = match commands.try_recv() {
-                    Ok(command) => Some(command),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = commands.try_recv().ok();
             }
             if !puts.is_empty() {
                 self.put_group(puts);
