@@ -1,6 +1,6 @@
 //! The commands of `dastool`.
 //!
-//! Each command is an options struct and a function from arguments to an [`Answer`](output::Answer): what people read,
+//! Each command is an options struct and a function from arguments to an answer: what people read,
 //! and the same as JSON. Nitro's `anytrusttool` names lead to the same functions; where its scripts read standard output,
 //! the lines are the same.
 //!

@@ -4,6 +4,9 @@
 //! written to disk for each byte stored, counted until flushes and compactions are idle. The folder (default: the
 //! current one) decides the disk.
 
+// A benchmark is there to print.
+#![allow(clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
