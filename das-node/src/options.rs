@@ -1,7 +1,7 @@
 //! Options of `das-node`: Nitro's `anytrustserver` options, and ours.
 //!
 //! Names, types and defaults of options that Nitro's server has are the same here (`options.json` of the vectors is
-//! checked against this tree). What we do not need is in [`replaced`]: accepted, with a line that says what replaces
+//! checked against this tree). What we do not need is in `replaced`: accepted, with a line that says what replaces
 //! it.
 
 mod check;
