@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const ANXIOUS_INTERVAL: Duration = Duration::from_secs(5);
 /// A look stands for this long.
 const FRESH: Duration = Duration::from_secs(2);
+/// Who asks how the committee is waits at most so long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known about the committee as a whole. Cheap to clone.
 #[derive(Clone)]
@@ -93,12 +95,14 @@ impl Watch {
     }
 
     /// Asks all members at once, unless that was just done, and says whether enough are well. It waits for no more
-    /// members than that takes: one that hangs does not make the committee's health hang.
+    /// members than that takes, and not long for any: members that hang do not make the committee's health hang.
     pub async fn look(&self) -> CommitteeHealth {
         let needed = self.shared.fan_out.threshold();
         let mut progress = self.begin();
-        let known = progress.wait_for(|progress| progress.ended || progress.healthy >= needed).await;
-        let healthy = known.map_or(0, |progress| progress.healthy);
+        // Probes have little patience; whoever has not answered by now is not well enough to count.
+        let decided = progress.wait_for(|progress| progress.ended || progress.healthy >= needed);
+        let _ = tokio::time::timeout(PATIENCE, decided).await;
+        let healthy = progress.borrow().healthy;
         CommitteeHealth { healthy, needed }
     }
 
