@@ -64,6 +64,11 @@ impl Health {
         result
     }
 
+    /// A store has failed: what was found out earlier about the disk is no longer worth much.
+    pub fn doubt(&self) {
+        *self.probed.lock() = None;
+    }
+
     fn probe(&self) -> Result<(), String> {
         let free = self.store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
         metrics::gauge!(names::DISK_FREE_BYTES).set(free as f64);

@@ -93,6 +93,9 @@ impl DasMethods {
             }
             Err(error) => {
                 self.meter.failed(started);
+                if matches!(error, StoreError::Storage(_)) {
+                    self.health.doubt();
+                }
                 Err(refused(&error))
             }
         }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use das_common::bls::{self, KeyFileError, SecretKey};
 use das_common::store_auth::StoreKey;
@@ -144,17 +145,31 @@ pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesE
     Ok(settings)
 }
 
+/// Where free ports are looked for: below those that the kernel gives to outgoing connections, which could take a port
+/// between its choice here and its use by a server.
+const FREE_PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port that nobody listens on now and that this process has not given out before.
+fn free_port() -> Result<u16, FilesError> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes start at different places, so that two of them seldom meet.
+    let offset = u16::try_from(std::process::id() * 61 % 20_000).expect("below the limit");
+    let mut last = None;
+    for _ in FREE_PORTS {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FREE_PORTS.start + (offset + next % 20_000) % 20_000;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    let source = last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into());
+    Err(FilesError::Io { action: "find a free port on", path: "127.0.0.1".into(), source })
+}
+
 fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesError> {
     if plan.base_port == 0 {
-        let free = || -> std::io::Result<(TcpListener, u16)> {
-            let listener = TcpListener::bind(("127.0.0.1", 0))?;
-            let port = listener.local_addr()?.port();
-            Ok((listener, port))
-        };
-        let io = |source| FilesError::Io { action: "find a free port on", path: "127.0.0.1".into(), source };
-        // All three listeners live until all are chosen, so the ports differ.
-        let (a, b, c) = (free().map_err(io)?, free().map_err(io)?, free().map_err(io)?);
-        return Ok(Ports { rpc: a.1, rest: b.1, metrics: c.1 });
+        return Ok(Ports { rpc: free_port()?, rest: free_port()?, metrics: free_port()? });
     }
     let first = u64::from(plan.base_port) + 10 * index as u64;
     let port = |offset: u64| {
