@@ -106,3 +106,73 @@ async fn round(
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use das_common::batch::VerifiedBatch;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::storage::StorageOptions;
+
+    fn store(directory: &TempDir) -> Arc<BatchStore> {
+        let directory = directory.path().to_path_buf();
+        Arc::new(
+            BatchStore::open(&StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 })
+                .unwrap(),
+        )
+    }
+
+    fn write_clock(store: &BatchStore, reading: &ClockReading) {
+        let mut change = store.index().change();
+        change.set_state(state::CLOCK, reading);
+        change.apply(true).unwrap();
+    }
+
+    #[test]
+    fn a_jump_stops_deletion_with_an_alarm_until_the_operator_accepts_the_clock() {
+        let directory = TempDir::new().unwrap();
+        let store = store(&directory);
+        let now = ClockReading::now();
+        for (wall, boot) in
+            [(now.wall - 4000, now.boot), (now.wall + 4000, now.boot), (now.wall - 4000, [9; 16])]
+        {
+            let alarms = Alarms::new();
+            write_clock(&store, &ClockReading { wall, boot, ..now });
+            let mut watch = ClockWatch::start(Arc::clone(&store), alarms.clone(), false).unwrap();
+            assert_eq!(watch.trusted_time().unwrap(), None, "{wall}");
+            assert!(alarms.is_raised(fault::CLOCK_JUMPED.code));
+            let mut again = ClockWatch::start(Arc::clone(&store), alarms.clone(), false).unwrap();
+            assert_eq!(again.trusted_time().unwrap(), None, "a restart alone changes nothing");
+            let mut accepted = ClockWatch::start(Arc::clone(&store), alarms.clone(), true).unwrap();
+            assert!(accepted.trusted_time().unwrap().is_some());
+            assert!(!alarms.is_raised(fault::CLOCK_JUMPED.code));
+            let mut later = ClockWatch::start(Arc::clone(&store), alarms, false).unwrap();
+            assert!(later.trusted_time().unwrap().is_some(), "what was accepted is written down");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_an_hour_after_its_latest_timeout_and_no_sooner() {
+        let directory = TempDir::new().unwrap();
+        let store = store(&directory);
+        let batch = |number: u8| VerifiedBatch::new(Bytes::from(vec![number; 500]));
+        for number in 0..100 {
+            store.put(&batch(number), 10_000, 1).await.unwrap();
+        }
+        // One is promised for longer, and a later request for less changes nothing.
+        store.put(&batch(7), 20_000, 2).await.unwrap();
+        store.put(&batch(7), 15_000, 3).await.unwrap();
+        let gone = Mutex::new(Vec::new());
+        let forget = |hash: &DataHash| gone.lock().unwrap().push(*hash);
+        assert_eq!(round(&store, 10_000 + 3599, &forget).await.unwrap(), 0);
+        assert_eq!(round(&store, 10_000 + 3600, &forget).await.unwrap(), 99);
+        assert_eq!(gone.lock().unwrap().len(), 99, "the cache hears of each");
+        assert_eq!(store.timeout(&batch(7).hash()).unwrap(), Some(20_000));
+        assert_eq!(round(&store, 20_000 + 3599, &forget).await.unwrap(), 0);
+        assert_eq!(round(&store, 20_000 + 3600, &forget).await.unwrap(), 1);
+    }
+}
