@@ -128,8 +128,17 @@ impl Watch {
         CommitteeHealth { healthy, needed: self.shared.fan_out.threshold() }
     }
 
-    /// What the members say, if they agree.
-    pub fn expiration_policy(&self) -> ExpirationPolicy {
+    /// What the members say, if they agree. Who asks before any member said so waits for a look, but not long.
+    pub async fn expiration_policy(&self) -> ExpirationPolicy {
+        if self.shared.policy.lock().is_none() {
+            let mut progress = self.begin();
+            let _ = tokio::time::timeout(PATIENCE, progress.wait_for(|progress| progress.ended)).await;
+        }
+        self.known_expiration_policy()
+    }
+
+    /// What the members have said so far, if they agree.
+    pub fn known_expiration_policy(&self) -> ExpirationPolicy {
         self.shared.policy.lock().unwrap_or(ExpirationPolicy::MixedTimeout)
     }
 }

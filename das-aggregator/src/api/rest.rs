@@ -17,8 +17,8 @@ impl BatchSource for RestSource {
         self.0.reads.encoded(hash).await
     }
 
-    fn expiration_policy(&self) -> ExpirationPolicy {
-        self.0.watch.expiration_policy()
+    async fn expiration_policy(&self) -> ExpirationPolicy {
+        self.0.watch.expiration_policy().await
     }
 
     async fn healthy(&self) -> bool {

@@ -36,7 +36,7 @@ impl Methods for DasMethods {
             "sendChunk" => self.send_chunk(&params).await,
             "commitChunkedStore" => self.metered(self.commit_chunked(params)).await,
             "healthCheck" => self.health_check(&params).await,
-            "expirationPolicy" => self.expiration_policy(&params),
+            "expirationPolicy" => self.expiration_policy(&params).await,
             _ => return None,
         })
     }
@@ -167,9 +167,9 @@ impl DasMethods {
         Err(RpcError::method(text))
     }
 
-    fn expiration_policy(&self, params: &Params) -> Result<RawJson, RpcError> {
+    async fn expiration_policy(&self, params: &Params) -> Result<RawJson, RpcError> {
         params.at_most(0)?;
-        Ok(RawJson::of(self.watch.expiration_policy().name()))
+        Ok(RawJson::of(self.watch.expiration_policy().await.name()))
     }
 }
 

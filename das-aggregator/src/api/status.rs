@@ -112,7 +112,7 @@ impl StatusSource {
                 assumed_honest: keyset.assumed_honest(),
                 signatures_needed: health.needed,
                 healthy_members: health.healthy,
-                expiration_policy: self.watch.expiration_policy().name(),
+                expiration_policy: self.watch.known_expiration_policy().name(),
             },
             members: members.collect(),
             late: LateStatus { batches: late_batches, bytes: late_bytes },

@@ -122,7 +122,7 @@ impl BatchSource for OneBatch {
     async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, Self::Error> {
         Ok((*hash == self.1).then(|| self.0.clone()))
     }
-    fn expiration_policy(&self) -> ExpirationPolicy {
+    async fn expiration_policy(&self) -> ExpirationPolicy {
         ExpirationPolicy::KeepForever
     }
     async fn healthy(&self) -> bool {

@@ -66,7 +66,7 @@ pub trait BatchSource: Send + Sync + 'static {
     fn get(&self, hash: &DataHash) -> impl Future<Output = Result<Option<EncodedBatch>, Self::Error>> + Send;
 
     /// How long batches are kept.
-    fn expiration_policy(&self) -> ExpirationPolicy;
+    fn expiration_policy(&self) -> impl Future<Output = ExpirationPolicy> + Send;
 
     /// Can it serve, and store if that is its task?
     fn healthy(&self) -> impl Future<Output = bool> + Send;
@@ -202,7 +202,7 @@ impl<S: BatchSource> Port<S> {
             Route::Health if self.source.healthy().await => empty(StatusCode::OK),
             Route::Health => empty(StatusCode::SERVICE_UNAVAILABLE),
             Route::ExpirationPolicy => {
-                let policy = self.source.expiration_policy();
+                let policy = self.source.expiration_policy().await;
                 json(policy.rest_answer().into(), SHORTLY, head)
             }
             Route::Status => {

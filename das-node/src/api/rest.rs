@@ -31,7 +31,7 @@ impl BatchSource for RestPort {
         self.retrieve.get(hash).await
     }
 
-    fn expiration_policy(&self) -> ExpirationPolicy {
+    async fn expiration_policy(&self) -> ExpirationPolicy {
         self.policy.expiration()
     }
 

@@ -17,7 +17,7 @@ impl BatchSource for Fixed {
         Ok((*hash == self.batch.hash()).then(|| EncodedBatch::new(&self.batch)))
     }
 
-    fn expiration_policy(&self) -> ExpirationPolicy {
+    async fn expiration_policy(&self) -> ExpirationPolicy {
         ExpirationPolicy::KeepForever
     }
 
