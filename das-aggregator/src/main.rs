@@ -6,8 +6,8 @@ use das_aggregator::aggregator::Aggregator;
 use das_aggregator::options::AggregatorOptions;
 use das_common::config::load_or_exit;
 use das_common::fault::Coded;
+use das_common::shutdown::ShutdownSignals;
 use das_common::telemetry::{init_logging, init_metrics};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// Keeps freed pages for a moment: batches are large, and asking the kernel for each anew costs more than hashing.
@@ -30,13 +30,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: &AggregatorOptions) -> ExitCode {
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                return failed(&format!("das-aggregator: cannot wait for signals: {error}"));
-            }
-        };
+    let mut signals = match ShutdownSignals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("das-aggregator: cannot wait for signals: {error}")),
+    };
     let aggregator = match Aggregator::start(options, init_metrics()).await {
         Ok(aggregator) => aggregator,
         Err(error) => {
@@ -46,10 +43,7 @@ async fn run(options: &AggregatorOptions) -> ExitCode {
         }
     };
     announce(&aggregator.bound().to_string());
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
+    let signal = signals.requested().await;
     info!(signal, "shutting down: requests in flight finish first");
     aggregator.shut_down().await;
     info!("ended in order");

@@ -14,7 +14,6 @@ pub mod node;
 pub mod options;
 pub mod policy;
 pub mod retrieve;
-pub mod shutdown;
 pub mod signer;
 pub mod storage;
 pub mod store;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use das_common::config::load_or_exit;
 use das_common::fault::Coded;
+use das_common::shutdown::ShutdownSignals;
 use das_common::telemetry::{init_logging, init_metrics};
 use das_node::node::Node;
 use das_node::options::NodeOptions;
-use das_node::shutdown;
 use tracing::{error, info, warn};
 
 /// Keeps freed pages for a moment: batches are large, and asking the kernel for each anew costs more than hashing.
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: &NodeOptions) -> ExitCode {
+    let mut signals = match ShutdownSignals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("das-node: cannot wait for signals: {error}")),
+    };
     let node = match Node::start(options, init_metrics()).await {
         Ok(node) => node,
         Err(error) => {
@@ -39,7 +43,7 @@ async fn run(options: &NodeOptions) -> ExitCode {
         }
     };
     announce(&node.bound().to_string());
-    let signal = shutdown::requested().await;
+    let signal = signals.requested().await;
     info!(signal, "shutting down: requests in flight finish first");
     node.shut_down().await;
     info!("ended in order");
