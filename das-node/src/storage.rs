@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
-use das_common::data_hash::{self, DataHash};
+use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -196,7 +196,7 @@ impl BatchStore {
         let index_path = options.directory.join("index");
         make_directory(&segments)?;
         let index = Index::open(&index_path).map_err(|source| match &source {
-            IndexError::Database(e) if e.to_string().contains("lock") => {
+            IndexError::Database(error) if is_lock_held(error) => {
                 StorageError::Locked { path: options.directory.clone() }
             }
             _ => StorageError::OpenIndex { path: index_path, source },
@@ -405,9 +405,11 @@ impl Drop for BatchStore {
     }
 }
 
-/// Whether `payload` has this name, in either of the two ways a batch may be named.
-fn bytes_match(payload: &[u8], hash: &DataHash) -> bool {
-    DataHash::of(payload) == *hash || DataHash::of_flat(data_hash::flat_hash(payload)) == *hash
+/// Whether RocksDB could not open for another process's (or our own) lock. It has no kind of its own for that.
+fn is_lock_held(error: &rocksdb::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == rocksdb::ErrorKind::IOError
+        && (text.contains("While lock file") || text.contains("lock hold by current process"))
 }
 
 fn free_bytes(directory: &Path) -> io::Result<u64> {

@@ -148,6 +148,9 @@ fn expiry_key(timeout: u64, hash: &DataHash) -> [u8; 40] {
 #[derive(Debug)]
 pub struct Index {
     db: DB,
+    /// So many of the next changes fail.
+    #[cfg(test)]
+    pub(super) failures: std::sync::atomic::AtomicU32,
 }
 
 impl Index {
@@ -174,7 +177,20 @@ impl Index {
             options.set_block_based_table_factory(&blocks);
             ColumnFamilyDescriptor::new(name, options)
         });
-        Ok(Self { db: DB::open_cf_descriptors(&options, path, families)? })
+        Ok(Self {
+            db: DB::open_cf_descriptors(&options, path, families)?,
+            #[cfg(test)]
+            failures: Default::default(),
+        })
+    }
+
+    #[cfg(test)]
+    fn fail_if_told(&self) -> Result<(), IndexError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        match self.failures.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(IndexError::Record { family: "made to fail", version: None }),
+            Err(_) => Ok(()),
+        }
     }
 
     fn family(&self, name: &'static str) -> &ColumnFamily {
@@ -285,6 +301,8 @@ impl Change<'_> {
 
     /// Applies the changes, surviving a crash of the process; with `synced` also a power cut.
     pub fn apply(self, synced: bool) -> Result<(), IndexError> {
+        #[cfg(test)]
+        self.index.fail_if_told()?;
         let mut options = WriteOptions::default();
         options.set_sync(synced);
         Ok(self.index.db.write_opt(self.batch, &options)?)

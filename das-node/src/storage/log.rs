@@ -88,18 +88,20 @@ pub(super) struct Writer {
     unsynced: u64,
 }
 
-/// The index entries that a group changes.
+/// The index entries that a group changes. What it counts lies over the writer's own counts until the index has taken
+/// it: a change that fails must leave nothing behind, or segments would seem emptier than they are.
 struct Group<'a> {
     index: &'a Index,
     change: Change<'a>,
     batches: HashMap<DataHash, BatchRecord>,
-    segments: &'a mut BTreeMap<u64, SegmentRecord>,
-    touched: Vec<u64>,
+    before: &'a BTreeMap<u64, SegmentRecord>,
+    touched: BTreeMap<u64, SegmentRecord>,
 }
 
 impl<'a> Group<'a> {
-    fn new(index: &'a Index, segments: &'a mut BTreeMap<u64, SegmentRecord>) -> Self {
-        Self { index, change: index.change(), batches: HashMap::new(), segments, touched: Vec::new() }
+    fn new(index: &'a Index, before: &'a BTreeMap<u64, SegmentRecord>) -> Self {
+        let (batches, touched) = (HashMap::new(), BTreeMap::new());
+        Self { index, change: index.change(), batches, before, touched }
     }
 
     fn current(&self, hash: &DataHash) -> Result<Option<BatchRecord>, StorageError> {
@@ -141,23 +143,27 @@ impl<'a> Group<'a> {
     }
 
     fn live(&mut self, place: &Place, more: bool) {
-        let record = self.segments.entry(place.segment).or_default();
+        let before = || self.before.get(&place.segment).copied().unwrap_or_default();
+        let record = self.touched.entry(place.segment).or_insert_with(before);
         let count = |of: u64, by: u64| if more { of.saturating_add(by) } else { of.saturating_sub(by) };
         record.live_records = count(record.live_records, 1);
         record.live_bytes = count(record.live_bytes, place.disk_bytes());
-        self.touched.push(place.segment);
     }
 
-    fn apply(mut self, end: Option<LogEnd>, synced: bool) -> Result<(), StorageError> {
-        self.touched.sort_unstable();
-        self.touched.dedup();
-        for id in &self.touched {
-            self.change.set_segment(*id, self.segments.get(id));
+    /// Enters everything into the index. Returns how full the touched segments are now.
+    fn apply(
+        mut self,
+        end: Option<LogEnd>,
+        synced: bool,
+    ) -> Result<BTreeMap<u64, SegmentRecord>, StorageError> {
+        for (id, record) in &self.touched {
+            self.change.set_segment(*id, Some(record));
         }
         if let Some(end) = end {
             self.change.set_state(state::LOG_END, &end);
         }
-        Ok(self.change.apply(synced)?)
+        self.change.apply(synced)?;
+        Ok(self.touched)
     }
 }
 
@@ -214,11 +220,15 @@ impl Writer {
                     continue;
                 }
             }
+            // A sync that failed is reported to one caller only, and what the page cache holds need not be on the disk:
+            // before anything here is trusted, it is synced, and read from the disk.
+            let file = File::options().write(true).open(&path).map_err(failed("open", path.clone()))?;
+            file.sync_all().map_err(failed("sync", path.clone()))?;
+            forget_cached(&file);
             let (end, found) = writer.index_segment(id, from).map_err(|e| match e {
                 StorageError::Write { source } => StorageError::open("scan", path.clone(), copy_of(&source)),
                 other => other,
             })?;
-            let file = File::options().write(true).open(&path).map_err(failed("open", path.clone()))?;
             file.set_len(end).and_then(|()| file.sync_all()).map_err(failed("truncate", path))?;
             if found > 0 {
                 info!(segment = id, records = found, "records found behind the known end of the log");
@@ -253,7 +263,9 @@ impl Writer {
             for record in found.drain(..) {
                 group.enter(&record.header, record.place)?;
             }
-            group.apply(None, false)
+            let touched = group.apply(None, false)?;
+            segments.extend(touched);
+            Ok(())
         };
         let end = segment::scan(directory, id, storage, from, |record| {
             count += 1;
@@ -342,11 +354,12 @@ impl Writer {
         };
         let end = LogEnd { segment: open.id(), offset: open.end() };
         self.open = Some(open);
-        let mut group = Group::new(&self.index, &mut self.segments);
+        let mut group = Group::new(&self.index, &self.segments);
         for (record, place) in records.iter().zip(places) {
             group.enter(&record.header, place)?;
         }
-        group.apply(Some(end), false)?;
+        let touched = group.apply(Some(end), false)?;
+        self.segments.extend(touched);
         self.unsynced += bytes;
         if self.unsynced >= INDEX_SYNC_BYTES {
             self.index.sync()?;
@@ -442,7 +455,7 @@ impl Writer {
             return Ok(expired);
         }
         let open = self.open.as_ref().map(OpenSegment::id);
-        let mut group = Group::new(&self.index, &mut self.segments);
+        let mut group = Group::new(&self.index, &self.segments);
         for (timeout, hash) in due {
             match group.index.batch(&hash)? {
                 Some(record) if record.timeout == timeout => {
@@ -454,18 +467,23 @@ impl Writer {
                 _ => group.change.delete_expiry(timeout, &hash),
             }
         }
-        let touched = group.touched.clone();
         // Synced: the bytes are given back to the file system next, and an index that a power cut took back to
         // before this must not name them.
-        group.apply(None, true)?;
-        for id in touched {
-            if Some(id) != open && self.segments.get(&id).is_some_and(|s| s.live_records == 0) {
+        let touched = group.apply(None, true)?;
+        self.segments.extend(touched.iter().map(|(id, record)| (*id, *record)));
+        for (id, record) in touched {
+            if Some(id) != open && record.live_records == 0 {
                 self.forget_segment(id)?;
                 expired.segments.push(id);
             }
         }
         Ok(expired)
     }
+}
+
+/// Lets the next reads of a file come from the disk. Only advice: a kernel that does not take it reads as before.
+fn forget_cached(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 fn copy_of(error: &io::Error) -> io::Error {

@@ -27,9 +27,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::keccak::keccak256;
 use rustix::fs::FallocateFlags;
+use tracing::warn;
 
 /// Records start at multiples of this.
 pub const ALIGNMENT: u64 = 4096;
@@ -387,13 +389,23 @@ pub fn scan(
             let place = Place { segment: id, offset: at + inside as u64, length: header.length };
             let whole = match header.kind {
                 RecordKind::Extension => true,
-                RecordKind::Payload => {
-                    read_payload(&file, &place).is_ok_and(|p| super::bytes_match(&p, &header.hash))
-                }
+                RecordKind::Payload => match read_payload(&file, &place) {
+                    Ok(payload) => VerifiedBatch::check(payload.into(), &header.hash).is_ok(),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+                    // A disk that does not answer says nothing about what is on it.
+                    Err(error) => return Err(error),
+                },
             };
             if whole {
                 end = place.offset + place.disk_bytes();
                 take(Found { header, place })?;
+            } else {
+                warn!(
+                    hash = %header.hash,
+                    segment = id,
+                    offset = place.offset,
+                    "a record without its whole payload: it was being written when the machine stopped"
+                );
             }
             // A torn record's length is as trustworthy as a whole one's: the header's check holds it.
             inside = usize::try_from(place.disk_bytes()).map_or(usize::MAX, |s| inside.saturating_add(s));

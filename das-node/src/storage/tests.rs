@@ -304,6 +304,50 @@ fn a_locked_a_foreign_and_a_damaged_store_say_what_they_are() {
 }
 
 #[test]
+fn a_change_that_the_index_refuses_leaves_no_trace_in_the_counts() {
+    let runtime = runtime();
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    // In one segment: batches that are due, and as many that are not. Then a segment behind it, so that it is sealed.
+    for number in 0..10 {
+        runtime.block_on(store.put(&batch(number, 500), 10 + u64::from(number % 2) * 100, 1)).unwrap();
+    }
+    for number in 10..60 {
+        runtime.block_on(store.put(&batch(number, 10_000), 200, 1)).unwrap();
+    }
+    store.index.failures.store(3, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..3 {
+        assert!(runtime.block_on(store.expire(10, 100)).is_err());
+    }
+    assert_eq!(runtime.block_on(store.expire(10, 100)).unwrap().len(), 5);
+    for number in [1, 3, 5, 7, 9] {
+        let kept = batch(number, 500);
+        assert_eq!(runtime.block_on(store.get(kept.hash())).unwrap(), Lookup::Found(kept));
+    }
+    drop(store);
+    let store = open(&directory);
+    for number in [1, 3, 5, 7, 9] {
+        let kept = batch(number, 500);
+        assert_eq!(runtime.block_on(store.get(kept.hash())).unwrap(), Lookup::Found(kept));
+    }
+}
+
+#[test]
+fn a_batch_stored_under_its_flat_hash_is_found_again_without_an_index() {
+    let runtime = runtime();
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let bytes = batch(1, 500).into_bytes();
+    let flat = DataHash::from_bytes(das_common::data_hash::flat_hash(&bytes));
+    let kept = VerifiedBatch::check(bytes, &flat).unwrap();
+    runtime.block_on(store.put(&kept, 10, 1)).unwrap();
+    drop(store);
+    std::fs::remove_dir_all(directory.path().join("index")).unwrap();
+    let store = open(&directory);
+    assert_eq!(runtime.block_on(store.get(flat)).unwrap(), Lookup::Found(kept));
+}
+
+#[test]
 fn a_full_disk_refuses_stores_and_serves_reads() {
     let runtime = runtime();
     let directory = TempDir::new().unwrap();
