@@ -7,9 +7,10 @@ use das_common::alarm::Alarms;
 use das_common::data_hash::DataHash;
 use das_common::fault;
 use das_common::telemetry::names;
+use parking_lot::Mutex;
 use tracing::{debug, error, info};
 
-use crate::clock::{ClockReading, ClockVerdict};
+use crate::clock::{ClockHistory, ClockReading, ClockVerdict};
 use crate::storage::index::{IndexError, state};
 use crate::storage::{BatchStore, StorageError};
 
@@ -23,34 +24,32 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct ClockWatch {
     store: Arc<BatchStore>,
     alarms: Alarms,
-    reference: ClockReading,
+    history: ClockHistory,
 }
 
 impl ClockWatch {
     /// Takes up from the last reading written down. `accept` takes the clock as it is now for right.
     pub fn start(store: Arc<BatchStore>, alarms: Alarms, accept: bool) -> Result<Self, StorageError> {
-        let now = ClockReading::now();
         let known = store.index().state(state::CLOCK)?;
-        let reference = known.filter(|_| !accept).unwrap_or(now);
-        let mut watch = Self { store, alarms, reference };
-        watch.write_down(reference)?;
+        let history = known.filter(|_| !accept);
+        let history = history.unwrap_or_else(|| ClockHistory::trusting(ClockReading::now()));
+        let watch = Self { store, alarms, history };
+        watch.write_down()?;
         Ok(watch)
     }
 
-    fn write_down(&mut self, reading: ClockReading) -> Result<(), IndexError> {
+    fn write_down(&self) -> Result<(), IndexError> {
         let mut change = self.store.index().change();
-        change.set_state(state::CLOCK, &reading);
-        change.apply(false)?;
-        self.reference = reading;
-        Ok(())
+        change.set_state(state::CLOCK, &self.history);
+        change.apply(false)
     }
 
-    /// The time (unix seconds), if it can be trusted to delete by.
+    /// The time (unix seconds), if it can be trusted to delete by. Waits for the disk.
     pub fn trusted_time(&mut self) -> Result<Option<u64>, StorageError> {
         let now = ClockReading::now();
-        match now.judge(&self.reference) {
+        match self.history.judge(now) {
             ClockVerdict::Trusted => {
-                self.write_down(now)?;
+                self.write_down()?;
                 self.alarms.clear(fault::CLOCK_JUMPED.code);
                 Ok(Some(now.wall))
             }
@@ -68,13 +67,16 @@ impl ClockWatch {
 /// Lets expired batches go, for ever; `forget` hears of each.
 pub async fn run(
     store: Arc<BatchStore>,
-    mut clock: ClockWatch,
+    clock: ClockWatch,
     delete: bool,
     interval: Duration,
     forget: impl Fn(&DataHash),
 ) {
+    let clock = Arc::new(Mutex::new(clock));
     loop {
-        match clock.trusted_time() {
+        let watch = Arc::clone(&clock);
+        let Ok(time) = tokio::task::spawn_blocking(move || watch.lock().trusted_time()).await else { return };
+        match time {
             Ok(Some(now)) if delete => match round(&store, now, &forget).await {
                 Ok(0) => debug!("nothing has expired"),
                 Ok(count) => info!(batches = count, "expired batches deleted"),
@@ -109,8 +111,6 @@ async fn round(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use bytes::Bytes;
     use das_common::batch::VerifiedBatch;
     use tempfile::TempDir;
@@ -128,7 +128,7 @@ mod tests {
 
     fn write_clock(store: &BatchStore, reading: &ClockReading) {
         let mut change = store.index().change();
-        change.set_state(state::CLOCK, reading);
+        change.set_state(state::CLOCK, &ClockHistory::trusting(*reading));
         change.apply(true).unwrap();
     }
 
@@ -167,10 +167,10 @@ mod tests {
         store.put(&batch(7), 20_000, 2).await.unwrap();
         store.put(&batch(7), 15_000, 3).await.unwrap();
         let gone = Mutex::new(Vec::new());
-        let forget = |hash: &DataHash| gone.lock().unwrap().push(*hash);
+        let forget = |hash: &DataHash| gone.lock().push(*hash);
         assert_eq!(round(&store, 10_000 + 3599, &forget).await.unwrap(), 0);
         assert_eq!(round(&store, 10_000 + 3600, &forget).await.unwrap(), 99);
-        assert_eq!(gone.lock().unwrap().len(), 99, "the cache hears of each");
+        assert_eq!(gone.lock().len(), 99, "the cache hears of each");
         assert_eq!(store.timeout(&batch(7).hash()).unwrap(), Some(20_000));
         assert_eq!(round(&store, 20_000 + 3599, &forget).await.unwrap(), 0);
         assert_eq!(round(&store, 20_000 + 3600, &forget).await.unwrap(), 1);

@@ -8,13 +8,29 @@ use das_common::fault;
 use das_common::telemetry::names;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::clock::unix_time;
 use crate::policy::RetentionPolicy;
 use crate::storage::BatchStore;
 
-/// A probe of the disk is good for so long.
+/// What a probe found out about the disk is good for so long.
 const PROBE_AGE: Duration = Duration::from_secs(5);
+/// A disk that has not answered a probe by then takes no stores.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A look at the disk, which may still be under way: a disk can hang for longer than anybody waits.
+#[derive(Clone)]
+struct Probe {
+    began: Instant,
+    outcome: watch::Receiver<Option<Result<(), String>>>,
+}
+
+impl Probe {
+    fn has_ended(&self) -> bool {
+        self.outcome.borrow().is_some()
+    }
+}
 
 /// Watches the parts of a member.
 pub struct Health {
@@ -25,7 +41,8 @@ pub struct Health {
     public_key: Option<String>,
     keyset_hash: Option<String>,
     started: u64,
-    probed: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// The last probe. Held for moments only: requests come by here.
+    probe: Mutex<Option<Probe>>,
 }
 
 /// Who a member says that it is.
@@ -47,29 +64,45 @@ impl Health {
         identity: Identity,
     ) -> Self {
         let Identity { public_key, keyset_hash } = identity;
-        let probed = Mutex::new(None);
-        Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started: unix_time(), probed }
+        let probe = Mutex::new(None);
+        Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started: unix_time(), probe }
     }
 
     /// Whether a store could be answered: the disk has room and takes writes. The text says why not.
-    pub fn can_store(&self) -> Result<(), String> {
-        let mut probed = self.probed.lock();
-        if let Some((at, result)) = &*probed
-            && at.elapsed() < PROBE_AGE
-        {
-            return result.clone();
+    pub async fn can_store(self: &Arc<Self>) -> Result<(), String> {
+        let Probe { began, mut outcome } = self.begin();
+        let ended = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
+        match ended.as_ref().map(|found| found.as_deref()) {
+            Ok(Ok(Some(result))) => result.clone(),
+            Ok(_) => Err("the disk could not be probed".into()),
+            Err(_) => Err(format!("the disk has not answered for {} s", began.elapsed().as_secs())),
         }
-        let result = self.probe();
-        *probed = Some((Instant::now(), result.clone()));
-        result
+    }
+
+    /// Begins a probe, unless there is a fresh one or one under way.
+    fn begin(self: &Arc<Self>) -> Probe {
+        let mut last = self.probe.lock();
+        if let Some(probe) = last.as_ref().filter(|p| p.began.elapsed() < PROBE_AGE || !p.has_ended()) {
+            return probe.clone();
+        }
+        let (sender, outcome) = watch::channel(None);
+        let probe = Probe { began: Instant::now(), outcome };
+        *last = Some(probe.clone());
+        let health = Arc::clone(self);
+        tokio::task::spawn_blocking(move || sender.send_replace(Some(health.look_at_disk())));
+        probe
     }
 
     /// A store has failed: what was found out earlier about the disk is no longer worth much.
     pub fn doubt(&self) {
-        *self.probed.lock() = None;
+        let mut last = self.probe.lock();
+        // One under way is as good as a new one, and a disk that hangs is not asked ever more.
+        if last.as_ref().is_some_and(Probe::has_ended) {
+            *last = None;
+        }
     }
 
-    fn probe(&self) -> Result<(), String> {
+    fn look_at_disk(&self) -> Result<(), String> {
         let free = self.store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
         metrics::gauge!(names::DISK_FREE_BYTES).set(free as f64);
         // Above the reserve there may still be less than one more batch needs.
@@ -93,10 +126,8 @@ impl Health {
         }
     }
 
-    /// Publishes what the store holds, and looks at the disk, so that an alarm does not wait for somebody to ask.
-    /// Blocks for as long as the disk does.
+    /// Publishes what the store holds. Blocks for as long as the disk does.
     pub fn measure(&self) {
-        let _ = self.can_store();
         metrics::gauge!(names::STORED_BATCHES).set(self.store.index().estimated_batches() as f64);
         if let Ok(segments) = self.store.index().segments() {
             let live: u64 = segments.iter().map(|(_, segment)| segment.live_bytes).sum();
@@ -110,8 +141,8 @@ impl Health {
     }
 
     /// Everything an operator wants to see at one glance.
-    pub fn status(&self) -> Value {
-        let can_store = self.can_store();
+    pub async fn status(self: &Arc<Self>) -> Value {
+        let can_store = self.can_store().await;
         let can_serve = self.can_serve();
         let reasons: Vec<_> = [&can_store, &can_serve].into_iter().filter_map(|r| r.as_ref().err()).collect();
         json!({

@@ -290,6 +290,8 @@ impl Node {
 /// Looks at disk, store and cache now and then.
 async fn measure(health: Arc<Health>, retrieve: Retrieve) {
     loop {
+        // An alarm does not wait for somebody to ask. The outcome is in the alarms.
+        let _ = health.can_store().await;
         let (health, retrieve) = (Arc::clone(&health), retrieve.clone());
         let look = tokio::task::spawn_blocking(move || {
             health.measure();

@@ -17,22 +17,20 @@ const PROMETHEUS: &str = "/debug/metrics/prometheus";
 /// The routes of the metrics server.
 pub fn router(metrics: MetricsHandle, health: Arc<Health>) -> axum::Router {
     axum::Router::new().fallback(move |request: Request| {
-        let answer = match request.uri().path() {
-            PROMETHEUS | "/metrics" => Some((metrics.render(), "text/plain; version=0.0.4; charset=utf-8")),
-            "/status" => Some((format!("{}\n", health.status()), "application/json")),
-            _ => None,
-        };
-        std::future::ready(match answer {
-            Some((text, kind)) => {
-                let mut response = Response::new(Body::from(text));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-                response
-            }
-            None => {
-                let mut response = Response::new(Body::from(format!("metrics are at {PROMETHEUS}\n")));
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response
-            }
-        })
+        let (metrics, health) = (metrics.clone(), Arc::clone(&health));
+        async move {
+            let (text, kind) = match request.uri().path() {
+                PROMETHEUS | "/metrics" => (metrics.render(), "text/plain; version=0.0.4; charset=utf-8"),
+                "/status" => (format!("{}\n", health.status().await), "application/json"),
+                _ => {
+                    let mut response = Response::new(Body::from(format!("metrics are at {PROMETHEUS}\n")));
+                    *response.status_mut() = StatusCode::NOT_FOUND;
+                    return response;
+                }
+            };
+            let mut response = Response::new(Body::from(text));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+        }
     })
 }

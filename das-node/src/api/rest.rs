@@ -40,6 +40,6 @@ impl BatchSource for RestPort {
     }
 
     async fn status(&self) -> String {
-        self.health.status().to_string()
+        self.health.status().await.to_string()
     }
 }

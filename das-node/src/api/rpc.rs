@@ -127,7 +127,7 @@ impl Methods for DasMethods {
             "sendChunk" => self.chunk(params).await,
             "commitChunkedStore" => self.commit(params).await,
             "healthCheck" => match params.at_most(0) {
-                Ok(()) => self.health.can_store().map(|()| RawJson::NULL).map_err(RpcError::method),
+                Ok(()) => self.health.can_store().await.map(|()| RawJson::NULL).map_err(RpcError::method),
                 Err(error) => Err(error),
             },
             "expirationPolicy" => params.at_most(0).map(|()| RawJson::of(self.policy.expiration().name())),

@@ -46,7 +46,7 @@ pub mod state {
     pub const STORAGE_ID: &[u8] = b"storage-id";
     /// Up to where the segments are in the index.
     pub const LOG_END: &[u8] = b"log-end";
-    /// The clock as it was last seen.
+    /// What is remembered of the clock.
     pub const CLOCK: &[u8] = b"clock";
 }
 
