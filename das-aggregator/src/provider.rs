@@ -167,7 +167,8 @@ impl ProviderMethods {
         check_commitment(&commitment, &commit_to(b"", &[id]))?;
         let complete = writer.pending.lock().commit(Moment::now(), id).map_err(refused)?;
         let timeout = complete.timeout;
-        self.certify(writer, complete.into_message(), timeout).await
+        let (message, _reserved) = complete.into_parts();
+        self.certify(writer, message, timeout).await
     }
 
     fn check_size(&self, bytes: u64) -> Result<(), RpcError> {

@@ -15,10 +15,14 @@
 //! * A start that was accepted once is refused for as long as its time would let it in; a start that was refused may come
 //!   again.
 //! * A message that nothing is heard of for [`Bounds::idle`] is dropped.
+//! * A message that is committed counts until its bytes are gone, or until whoever took it says that it is done
+//!   ([`Reserved`]): however slow the disk behind is, no more is held than the bounds allow.
 //!
 //! Who may do all this is checked before, by the caller.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -55,7 +59,7 @@ pub struct Bounds {
     pub max_pending: usize,
     /// Bytes of one message.
     pub max_message: u64,
-    /// Bytes of all pending messages, as announced.
+    /// Bytes of all pending messages, as announced, and of those that are committed and not done with.
     pub max_pending_bytes: u64,
     /// Chunks of one message; each costs some bytes beside its own.
     pub max_chunks: u64,
@@ -217,19 +221,48 @@ impl Start {
     }
 }
 
+/// A message's share of [`Bounds::max_pending_bytes`], given back when this is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    bytes: u64,
+    of: Arc<AtomicU64>,
+}
+
+impl Reserved {
+    fn take(bytes: u64, of: &Arc<AtomicU64>) -> Self {
+        of.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, of: Arc::clone(of) }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// A message all of whose chunks have arrived.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Complete {
     /// The chunks in order; their concatenation is the message.
-    pub chunks: Vec<Bytes>,
+    chunks: Vec<Bytes>,
     /// As announced at the start.
     pub timeout: u64,
+    reserved: Reserved,
 }
 
 impl Complete {
-    /// The message in one piece. A message of one chunk is not copied.
-    pub fn into_message(mut self) -> Bytes {
-        match self.chunks.len() {
+    /// The message in one piece, which counts as pending until the last clone of it is dropped, wherever it waits. A
+    /// message of one chunk is not copied.
+    pub fn into_message(self) -> Bytes {
+        let (message, reserved) = self.into_parts();
+        Bytes::from_owner(Counted { message, _reserved: reserved })
+    }
+
+    /// The message in one piece, and its share of the bound, which is to be held until the message is stored: for a
+    /// caller that accounts otherwise for what it keeps longer.
+    pub fn into_parts(mut self) -> (Bytes, Reserved) {
+        let message = match self.chunks.len() {
             1 => self.chunks.swap_remove(0),
             _ => {
                 let mut message = BytesMut::with_capacity(self.chunks.iter().map(Bytes::len).sum());
@@ -240,7 +273,20 @@ impl Complete {
                 }
                 message.freeze()
             }
-        }
+        };
+        (message, self.reserved)
+    }
+}
+
+/// A message and its share, which go together.
+struct Counted {
+    message: Bytes,
+    _reserved: Reserved,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
     }
 }
 
@@ -248,13 +294,15 @@ struct Pending {
     start: Start,
     chunks: BTreeMap<u64, Bytes>,
     heard: Instant,
+    reserved: Reserved,
 }
 
 /// The messages that are under way, and the starts that were accepted lately.
 pub struct PendingStores {
     bounds: Bounds,
     pending: HashMap<u64, Pending>,
-    pending_bytes: u64,
+    /// Announced by what is pending, and held by what was committed.
+    pending_bytes: Arc<AtomicU64>,
     remembered: HashSet<[u8; 32]>,
     /// What is remembered, by the last second at which the start would be let in again.
     forget_after: BTreeMap<u64, Vec<[u8; 32]>>,
@@ -272,7 +320,7 @@ impl PendingStores {
         Self {
             bounds,
             pending: HashMap::new(),
-            pending_bytes: 0,
+            pending_bytes: Arc::default(),
             remembered: HashSet::new(),
             forget_after: BTreeMap::new(),
             ids: Box::new(ids),
@@ -297,8 +345,9 @@ impl PendingStores {
         if self.pending.len() >= self.bounds.max_pending {
             return Err(ChunkedError::TooManyPending { pending: self.pending.len() });
         }
-        if self.pending_bytes + start.total_size > self.bounds.max_pending_bytes {
-            return Err(ChunkedError::TooManyBytesPending { pending_bytes: self.pending_bytes });
+        let pending_bytes = self.pending_bytes();
+        if pending_bytes + start.total_size > self.bounds.max_pending_bytes {
+            return Err(ChunkedError::TooManyBytesPending { pending_bytes });
         }
         if self.remembered.len() >= self.bounds.max_remembered {
             return Err(ChunkedError::TooManyRecent { remembered: self.remembered.len() });
@@ -313,8 +362,8 @@ impl PendingStores {
         while self.pending.contains_key(&id) {
             id = (self.ids)();
         }
-        self.pending_bytes += start.total_size;
-        self.pending.insert(id, Pending { start, chunks: BTreeMap::new(), heard: now.monotonic });
+        let reserved = Reserved::take(start.total_size, &self.pending_bytes);
+        self.pending.insert(id, Pending { start, chunks: BTreeMap::new(), heard: now.monotonic, reserved });
         Ok(id)
     }
 
@@ -328,7 +377,7 @@ impl PendingStores {
         }
         if let Some(earlier) = pending.chunks.get(&chunk) {
             if *earlier != data {
-                self.remove(id);
+                self.pending.remove(&id);
                 return Err(ChunkedError::Different);
             }
             pending.heard = now.monotonic;
@@ -343,30 +392,23 @@ impl PendingStores {
         Ok(())
     }
 
-    /// Ends message `id`: it is gone afterwards, complete or not.
+    /// Ends message `id`: it is gone afterwards, complete or not. A complete one counts as long as it is held.
     pub fn commit(&mut self, now: Moment, id: u64) -> Result<Complete, ChunkedError> {
         self.drop_idle(now);
-        let pending = self.remove(id).ok_or(ChunkedError::Unknown { id })?;
+        let pending = self.pending.remove(&id).ok_or(ChunkedError::Unknown { id })?;
         let (got, expected) = (pending.chunks.len() as u64, pending.start.n_chunks);
         if got != expected {
             return Err(ChunkedError::Incomplete { id, got, expected });
         }
-        Ok(Complete { chunks: pending.chunks.into_values().collect(), timeout: pending.start.timeout })
+        let Pending { start, chunks, reserved, .. } = pending;
+        Ok(Complete { chunks: chunks.into_values().collect(), timeout: start.timeout, reserved })
     }
 
     /// Drops the messages that nothing was heard of for too long. Every call does so itself; a server calls this now and
     /// then so that their memory comes back even when nobody calls.
     pub fn drop_idle(&mut self, now: Moment) {
         let idle = self.bounds.idle;
-        let mut dropped = 0;
-        self.pending.retain(|_, pending| {
-            let keep = now.monotonic.saturating_duration_since(pending.heard) < idle;
-            if !keep {
-                dropped += pending.start.total_size;
-            }
-            keep
-        });
-        self.pending_bytes -= dropped;
+        self.pending.retain(|_, pending| now.monotonic.saturating_duration_since(pending.heard) < idle);
     }
 
     /// How many messages are pending.
@@ -374,10 +416,9 @@ impl PendingStores {
         self.pending.len()
     }
 
-    fn remove(&mut self, id: u64) -> Option<Pending> {
-        let pending = self.pending.remove(&id)?;
-        self.pending_bytes -= pending.start.total_size;
-        Some(pending)
+    /// Bytes of all messages that are pending, or committed and still held.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
     }
 
     fn forget(&mut self, now: u64) {

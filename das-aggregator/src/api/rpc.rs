@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use das_common::certificate::Certificate;
 use das_common::chunked::{Moment, PendingStores, Start};
 use das_common::data_hash::flat_hash;
@@ -130,7 +129,8 @@ impl DasMethods {
         let complete = self.pending.lock().commit(Moment::now(), id);
         let complete = complete.map_err(refused)?;
         let timeout = complete.timeout;
-        let message: Bytes = complete.into_message();
+        // What late members keep of it afterwards is in a budget of its own.
+        let (message, _reserved) = complete.into_parts();
         let length = message.len();
         let stored = self.stores.store_as_ourselves(message, timeout, key).await;
         stored.map(|certificate| (certificate, length)).map_err(refused)

@@ -42,7 +42,7 @@ fn out_of_order() {
     assert_eq!(complete.timeout, 7);
     assert_eq!(complete.into_message(), "abcdefghi");
     assert_eq!(stores.commit(at(1), id).unwrap_err(), ChunkedError::Unknown { id });
-    assert_eq!(stores.pending_bytes, 0);
+    assert_eq!(stores.pending_bytes(), 0);
 }
 
 #[test]
@@ -116,7 +116,41 @@ fn idle_messages_are_dropped() {
     stores.start(at(118), start(118, 1, 5, 5), &mark(2)).unwrap_err();
     stores.start(at(119), start(119, 1, 5, 5), &mark(2)).unwrap();
     assert_eq!(stores.chunk(at(119), id, 1, letters("b")), Err(ChunkedError::Unknown { id }));
-    assert_eq!(stores.pending_bytes, 5);
+    assert_eq!(stores.pending_bytes(), 5);
+}
+
+#[test]
+fn a_committed_message_counts_until_it_is_done_with() {
+    let mut stores = stores(Bounds { max_pending_bytes: 8, ..Bounds::default() });
+    let commit = |stores: &mut PendingStores, number: u64, n_chunks: u64| {
+        let id = stores.start(at(0), start(0, n_chunks, 5 / n_chunks, 5), &mark(number))?;
+        let parts: &[&'static str] = if n_chunks == 1 { &["hello"] } else { &["h", "e", "l", "l", "o"] };
+        for (chunk, part) in parts.iter().enumerate() {
+            stores.chunk(at(0), id, chunk as u64, letters(part)).unwrap();
+        }
+        stores.commit(at(0), id)
+    };
+    for n_chunks in [1, 5] {
+        let base = n_chunks * 10;
+        let refused = ChunkedError::TooManyBytesPending { pending_bytes: 5 };
+
+        let complete = commit(&mut stores, base, n_chunks).unwrap();
+        assert_eq!(commit(&mut stores, base + 1, n_chunks).unwrap_err(), refused);
+        let message = complete.into_message();
+        let queued = message.slice(1..);
+        drop(message);
+        assert_eq!(commit(&mut stores, base + 1, n_chunks).unwrap_err(), refused, "a part of it still waits");
+        assert_eq!(queued, "ello");
+        drop(queued);
+
+        let (message, reserved) = commit(&mut stores, base + 1, n_chunks).unwrap().into_parts();
+        assert_eq!(commit(&mut stores, base + 2, n_chunks).unwrap_err(), refused);
+        drop(reserved);
+        let last = commit(&mut stores, base + 2, n_chunks).unwrap();
+        assert_eq!((message, stores.pending_bytes()), (letters("hello"), 5));
+        drop(last);
+        assert_eq!(stores.pending_bytes(), 0);
+    }
 }
 
 /// What a test does. Numbers are small so that they meet.
@@ -274,7 +308,7 @@ proptest! {
                 ),
             }
             let announced: u64 = stores.pending.values().map(|pending| pending.start.total_size).sum();
-            prop_assert_eq!(stores.pending_bytes, announced);
+            prop_assert_eq!(stores.pending_bytes(), announced);
         }
     }
 }

@@ -78,6 +78,7 @@ impl DasMethods {
         let complete = self.chunked.commit(id, &signature).await.map_err(|e| refused(&e))?;
         let started = Instant::now();
         let timeout = complete.timeout;
+        // It counts as pending until the writer is done with it, also when the caller goes away meanwhile.
         let message = complete.into_message();
         let bytes = message.len();
         let result = self.store.store_authorized(message, timeout).await;
