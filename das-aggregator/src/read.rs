@@ -4,6 +4,8 @@
 //! # Guarantees
 //! - What is returned was hashed against its name when it came in; the cache holds nothing else.
 //! - However many ask for one batch at once, it is fetched once; a caller that goes away takes nobody's answer along.
+//! - A question that came from a server which may be asked itself is passed on as such, and never waits for one that is
+//!   not: no circle of servers waits for its own answer.
 //! - Memory: the cache's bound, and one batch for each of a bounded number of fetches.
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
-use das_common::http::rest::EncodedBatch;
+use das_common::http::rest::{EncodedBatch, Scope};
 use das_common::rest_reader::{EndpointReport, ReadError, RestReader};
 use das_common::single_flight::SingleFlight;
 use das_common::wire::parse_get_by_hash;
@@ -42,8 +44,10 @@ type Fetched = Result<EncodedBatch, ReadError>;
 struct Shared {
     reader: RestReader,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
-    fetching: SingleFlight<DataHash, Fetched>,
+    fetching: SingleFlight<(DataHash, Scope), Fetched>,
     slots: Semaphore,
+    /// Of their own: fetches that wait for a member may wait for one of these in turn.
+    local_slots: Semaphore,
 }
 
 impl Reads {
@@ -56,16 +60,18 @@ impl Reads {
             u32::try_from(bytes.max(share)).unwrap_or(u32::MAX)
         };
         let cache = moka::sync::Cache::builder().max_capacity(limits.bytes).weigher(weigh).build();
-        let (fetching, slots) = (SingleFlight::default(), Semaphore::new(MAX_FETCHES));
-        Self { shared: Arc::new(Shared { reader, cache, fetching, slots }) }
+        let (slots, local_slots) = (Semaphore::new(MAX_FETCHES), Semaphore::new(MAX_FETCHES));
+        let fetching = SingleFlight::default();
+        Self { shared: Arc::new(Shared { reader, cache, fetching, slots, local_slots }) }
     }
 
-    /// The batch as it is served; `None` when everybody who was asked says that it does not exist.
-    pub async fn encoded(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, ReadError> {
+    /// The batch as it is served; `None` when everybody who was asked says that it does not exist. `scope` is where
+    /// those may look.
+    pub async fn encoded(&self, hash: &DataHash, scope: Scope) -> Result<Option<EncodedBatch>, ReadError> {
         if let Some(found) = self.shared.cache.get(hash) {
             return Ok(Some(found));
         }
-        match self.fetch(hash).await {
+        match self.fetch(hash, scope).await {
             Ok(found) => Ok(Some(found)),
             Err(ReadError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -76,7 +82,7 @@ impl Reads {
     pub async fn batch(&self, hash: &DataHash) -> Result<VerifiedBatch, ReadError> {
         let encoded = match self.shared.cache.get(hash) {
             Some(found) => found,
-            None => self.fetch(hash).await?,
+            None => self.fetch(hash, Scope::Everywhere).await?,
         };
         let data = parse_get_by_hash(encoded.body()).expect("what we encoded decodes");
         Ok(VerifiedBatch::check(Bytes::from(data), hash)
@@ -90,9 +96,10 @@ impl Reads {
         }
     }
 
-    async fn fetch(&self, hash: &DataHash) -> Fetched {
+    async fn fetch(&self, hash: &DataHash, scope: Scope) -> Fetched {
         let (shared, hash) = (self.shared.clone(), *hash);
-        let fetched = self.shared.fetching.run(hash, || async move { shared.fetch(hash).await }).await;
+        let work = || async move { shared.fetch(hash, scope).await };
+        let fetched = self.shared.fetching.run((hash, scope), work).await;
         fetched.expect("a fetch does not panic")
     }
 
@@ -109,9 +116,13 @@ impl Reads {
 }
 
 impl Shared {
-    async fn fetch(&self, hash: DataHash) -> Fetched {
-        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let encoded = EncodedBatch::new(&self.reader.get(&hash).await?);
+    async fn fetch(&self, hash: DataHash, scope: Scope) -> Fetched {
+        let slots = match scope {
+            Scope::Everywhere => &self.slots,
+            Scope::Local => &self.local_slots,
+        };
+        let _slot = slots.acquire().await.expect("the semaphore is never closed");
+        let encoded = EncodedBatch::new(&self.reader.get_within(&hash, scope).await?);
         self.cache.insert(hash, encoded.clone());
         Ok(encoded)
     }
@@ -154,14 +165,14 @@ mod tests {
         let hash = DataHash::of(b"wanted");
         let first = tokio::spawn({
             let reads = reads.clone();
-            async move { reads.encoded(&hash).await }
+            async move { reads.encoded(&hash, Scope::Everywhere).await }
         });
         tokio::time::sleep(Duration::from_millis(5)).await;
         first.abort();
         let others: Vec<_> = (0..20)
             .map(|_| {
                 let reads = reads.clone();
-                tokio::spawn(async move { reads.encoded(&hash).await.unwrap().unwrap() })
+                tokio::spawn(async move { reads.encoded(&hash, Scope::Everywhere).await.unwrap().unwrap() })
             })
             .collect();
         for other in others {
@@ -170,7 +181,7 @@ mod tests {
         assert_eq!(reads.batch(&hash).await.unwrap().bytes()[..], b"wanted"[..]);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         // A wrong batch is neither served nor kept.
-        assert!(reads.encoded(&DataHash::of(b"another")).await.is_err());
+        assert!(reads.encoded(&DataHash::of(b"another"), Scope::Everywhere).await.is_err());
     }
 
     #[tokio::test]

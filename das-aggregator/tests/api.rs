@@ -20,6 +20,7 @@ use das_common::certificate::Certificate;
 use das_common::chunked::{Bounds, PendingStores};
 use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
+use das_common::http::rest::Scope;
 use das_common::json_rpc::{self, RpcLimits, run_request};
 use das_common::rest_reader::{RestReader, RestReaderOptions};
 use das_common::rpc_client::MemberClient;
@@ -96,7 +97,7 @@ async fn a_store_is_answered_with_a_certificate_and_read_back_at_once() {
     let certificate = front.certificate(&answer, b"a batch");
     assert!(certificate.signers_mask.count_ones() >= 2);
     // No REST endpoint is known: it is there because it was just stored.
-    assert!(front.reads.encoded(&DataHash::of(b"a batch")).await.unwrap().is_some());
+    assert!(front.reads.encoded(&DataHash::of(b"a batch"), Scope::Everywhere).await.unwrap().is_some());
     assert_eq!(front.call("das_healthCheck", json!([])).await["result"], Value::Null);
     assert_eq!(front.call("das_expirationPolicy", json!([])).await["result"], "KeepForever");
 }

@@ -6,6 +6,8 @@
 //! - An endpoint that is dead or answers wrongly costs nothing but its attempt: the next are asked at once. One that
 //!   hangs costs the time in which 95 % of the recent reads were answered, not a fixed two seconds.
 //! - Memory is bounded by the largest batch taken times the endpoints asked at the same time.
+//! - Asked with [`Scope::Local`], no server of ours asks anybody else in turn: servers that read from each other do not
+//!   send a question in circles.
 //!
 //! The order of the endpoints ([`strategy`]), the wait before more are asked ([`hedge`]) and the walk over online lists
 //! ([`url_list`]) are pure; here they are put to use.
@@ -35,6 +37,7 @@ use self::url_list::{ListWalk, MAX_LIST_BYTES};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
 use crate::http::client::{Endpoint, EndpointError, HttpClient, HttpError};
+use crate::http::rest::Scope;
 use crate::wire::parse_get_by_hash;
 
 /// Decoding and hashing a batch larger than this takes so long that other tasks of the thread would wait.
@@ -197,8 +200,13 @@ impl RestReader {
         Ok(Self { shared: Arc::new(Shared { options, http, configured, state: Mutex::new(state) }) })
     }
 
-    /// Reads the batch from the first endpoint that has it.
+    /// Reads the batch from the first endpoint that has it or can get it.
     pub async fn get(&self, hash: &DataHash) -> Result<VerifiedBatch, ReadError> {
+        self.get_within(hash, Scope::Everywhere).await
+    }
+
+    /// Reads the batch from the first endpoint that has it, where `scope` says that the endpoints may look for it.
+    pub async fn get_within(&self, hash: &DataHash, scope: Scope) -> Result<VerifiedBatch, ReadError> {
         let (order, wait) = {
             let mut state = self.shared.state.lock();
             let order = state.strategy.next_order(&mut rand::rng());
@@ -212,7 +220,7 @@ impl RestReader {
         let race = race(order, wait, |endpoint: Endpoint| {
             let shared = self.shared.clone();
             let hash = *hash;
-            async move { shared.attempt(&endpoint, &hash).await }
+            async move { shared.attempt(&endpoint, &hash, scope).await }
         })
         .await;
         self.learn(&race);
@@ -347,11 +355,17 @@ impl RestReader {
 }
 
 impl Shared {
-    async fn attempt(&self, endpoint: &Endpoint, hash: &DataHash) -> Result<VerifiedBatch, AttemptError> {
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        hash: &DataHash,
+        scope: Scope,
+    ) -> Result<VerifiedBatch, AttemptError> {
         // Base64 takes four bytes for three; the rest is the JSON around it.
         let max_body = self.options.max_batch_bytes.saturating_mul(4) / 3 + 1024;
         let path = format!("/get-by-hash/{hash}");
-        let response = self.http.get(endpoint, &path, self.options.attempt_timeout, max_body).await?;
+        let timeout = self.options.attempt_timeout;
+        let response = self.http.get_with(endpoint, &path, scope.header(), timeout, max_body).await?;
         match response.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(AttemptError::NotFound),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -38,10 +39,37 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut result = {
+        self.take_off(key, work).0.await
+    }
+
+    /// As [`run`](Self::run), except that one who finds the work under way waits for no longer than `patience`.
+    ///
+    /// To be used where the work may lead to its own door: a question that has gone in a circle then waits for itself.
+    pub async fn run_or_leave<F>(&self, key: K, patience: Duration, work: impl FnOnce() -> F) -> Landed<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (landing, joined) = self.take_off(key, work);
+        let landed = match joined {
+            true => tokio::time::timeout(patience, landing).await,
+            false => Ok(landing.await),
+        };
+        match landed {
+            Ok(Some(value)) => Landed::Done(value),
+            Ok(None) => Landed::Panicked,
+            Err(_) => Landed::StillUnderWay,
+        }
+    }
+
+    /// Begins or joins the work; true: it was under way.
+    fn take_off<F>(&self, key: K, work: impl FnOnce() -> F) -> (impl Future<Output = Option<V>>, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (mut result, joined) = {
             let mut under_way = self.under_way.lock();
             match under_way.get(&key) {
-                Some(result) => result.clone(),
+                Some(result) => (result.clone(), true),
                 None => {
                     let (sender, receiver) = watch::channel(None);
                     under_way.insert(key, receiver.clone());
@@ -53,15 +81,29 @@ where
                         drop(landing);
                         let _ = sender.send(Some(value));
                     });
-                    receiver
+                    (receiver, false)
                 }
             }
         };
-        match result.wait_for(Option::is_some).await {
-            Ok(value) => value.clone(),
-            Err(_) => None,
-        }
+        let landing = async move {
+            match result.wait_for(Option::is_some).await {
+                Ok(value) => value.clone(),
+                Err(_) => None,
+            }
+        };
+        (landing, joined)
     }
+}
+
+/// What came of work that several may have waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed<V> {
+    /// Its result.
+    Done(V),
+    /// It panicked.
+    Panicked,
+    /// Somebody else began it, and it goes on.
+    StillUnderWay,
 }
 
 /// Takes the key out, also when the work panics.
@@ -79,7 +121,6 @@ impl<K: Eq + Hash, V> Drop for Landing<K, V> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
@@ -111,5 +152,18 @@ mod tests {
         assert_eq!(flight.run(1, || async { 8 }).await, Some(7), "the work of the one who left goes on");
         assert_eq!(flight.run(2, || async { panic!("on purpose") }).await, None);
         assert_eq!(flight.run(2, || async { 9 }).await, Some(9));
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_for_itself_ends() {
+        let flight = SingleFlight::<u8, u32>::default();
+        let inner = flight.clone();
+        let outcome = flight.run_or_leave(1, Duration::ZERO, move || async move {
+            match inner.run_or_leave(1, Duration::from_millis(20), || async { 7 }).await {
+                Landed::StillUnderWay => 1,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(outcome.await, Landed::Done(1), "who began it has all the time");
     }
 }

@@ -37,7 +37,7 @@ use crate::expiry::{self, ClockWatch};
 use crate::health::{Health, Identity};
 use crate::options::NodeOptions;
 use crate::policy::RetentionPolicy;
-use crate::retrieve::Retrieve;
+use crate::retrieve::{Retrieve, Times};
 use crate::signer::{LocalSigner, Signer};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::StorePath;
@@ -176,6 +176,7 @@ impl Node {
             options.data_availability.local_cache.max_bytes.0,
             files.max_retention,
             alarms.clone(),
+            Times::default(),
         );
         let health = Arc::new(Health::new(
             Arc::clone(&store),

@@ -3,6 +3,14 @@
 //! What is answered was hashed against its name on its way out of the disk or off the network, or comes from a cache
 //! of such answers. What had to be fetched is stored (lazy sync), so a mirror fills itself with what is asked for, and
 //! a damaged batch becomes whole again.
+//!
+//! # Guarantees
+//! - What was stored is found from then on, whatever others are being asked, or have said, about it: the own disk is
+//!   always looked at first, and apart from them.
+//! - A question from another server is answered from cache and disk, and waits for no server in turn
+//!   ([`Scope::Local`]). Where the question comes back in a circle through servers that do not say so, it ends after
+//!   [`Times::join`].
+//! - However often a batch that nobody has is asked for, the others are asked once in [`Times::absent`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +19,9 @@ use das_common::alarm::Alarms;
 use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::fault;
-use das_common::http::rest::EncodedBatch;
+use das_common::http::rest::{EncodedBatch, Scope};
 use das_common::rest_reader::{ReadError, RestReader};
-use das_common::single_flight::SingleFlight;
+use das_common::single_flight::{Landed, SingleFlight};
 use das_common::telemetry::names;
 use metrics::{Counter, counter};
 use thiserror::Error;
@@ -21,6 +29,24 @@ use tracing::{error, warn};
 
 use crate::clock::unix_time;
 use crate::storage::{BatchStore, Lookup, StorageError};
+
+/// Batches that are remembered as absent; beyond, the oldest are forgotten.
+const MAX_ABSENT: u64 = 1 << 16;
+
+/// How long what others say, or do not say, counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// What nobody had is not asked for again for so long.
+    pub absent: Duration,
+    /// Who asks for what others are being asked for already waits for so long, then is told to come again.
+    pub join: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { absent: Duration::from_secs(3), join: Duration::from_secs(5) }
+    }
+}
 
 /// Why it cannot be told whether a batch exists.
 #[derive(Debug, Error)]
@@ -32,8 +58,14 @@ pub enum RetrieveError {
     #[error(transparent)]
     Endpoints(#[from] ReadError),
     /// The bytes on our disk are damaged, and there is nowhere else to look.
-    #[error("{hash} is damaged on this machine's disk, and no other source is configured")]
+    #[error("{hash} is damaged on this machine's disk, and there is no other source to look at")]
     Damaged {
+        /// The batch.
+        hash: DataHash,
+    },
+    /// Others have been asked, and do not answer yet.
+    #[error("other servers are still being asked for {hash}")]
+    StillAsking {
         /// The batch.
         hash: DataHash,
     },
@@ -41,18 +73,33 @@ pub enum RetrieveError {
 
 type Found = Result<Option<EncodedBatch>, Arc<RetrieveError>>;
 
+/// What there is on this machine's disk.
+#[derive(Debug, Clone)]
+enum Here {
+    Found(EncodedBatch),
+    Absent,
+    Damaged,
+    /// It cannot be told.
+    Failed(Arc<RetrieveError>),
+}
+
 /// Where batches are looked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Retrieve {
     sources: Arc<Sources>,
-    /// Several readers of one batch share one look for it.
-    flight: SingleFlight<DataHash, Found>,
+    /// Several readers of one batch share one look at the disk,
+    looks: SingleFlight<DataHash, Here>,
+    /// and one question to the others. Nothing waits for these but their readers.
+    questions: SingleFlight<DataHash, Found>,
 }
 
 struct Sources {
     store: Arc<BatchStore>,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
     fallback: Option<RestReader>,
+    /// What none of the others had a moment ago.
+    absent: moka::sync::Cache<DataHash, ()>,
+    times: Times,
     /// What is fetched is stored for so long.
     retention: Duration,
     alarms: Alarms,
@@ -87,25 +134,62 @@ impl Retrieve {
         cache_bytes: u64,
         retention: Duration,
         alarms: Alarms,
+        times: Times,
     ) -> Self {
         let cache = moka::sync::Cache::builder()
             .max_capacity(cache_bytes)
             .weigher(|_, batch: &EncodedBatch| u32::try_from(batch.body().len() + 128).unwrap_or(u32::MAX))
             .build();
-        let sources = Arc::new(Sources { store, cache, fallback, retention, alarms, found: FoundIn::new() });
-        Self { sources, flight: SingleFlight::default() }
+        let absent = moka::sync::Cache::builder().max_capacity(MAX_ABSENT).time_to_live(times.absent).build();
+        let found = FoundIn::new();
+        let sources = Arc::new(Sources { store, cache, fallback, absent, times, retention, alarms, found });
+        Self { sources, looks: SingleFlight::default(), questions: SingleFlight::default() }
     }
 
     /// Finds a batch. `None`: nobody who was asked has it.
-    pub async fn get(&self, hash: &DataHash) -> Found {
-        if let Some(encoded) = self.sources.cache.get(hash) {
-            self.sources.found.cache.increment(1);
+    pub async fn get(&self, hash: &DataHash, scope: Scope) -> Found {
+        let sources = &self.sources;
+        if let Some(encoded) = sources.cache.get(hash) {
+            sources.found.cache.increment(1);
             return Ok(Some(encoded));
         }
-        let (sources, hash) = (Arc::clone(&self.sources), *hash);
-        let found =
-            self.flight.run(hash, move || async move { sources.find(&hash).await.map_err(Arc::new) }).await;
-        found.unwrap_or_else(|| Err(Arc::new(RetrieveError::Storage(StorageError::Closed))))
+        let here = self.look(*hash).await;
+        if let Here::Found(encoded) = here {
+            sources.found.disk.increment(1);
+            return Ok(Some(encoded));
+        }
+        let found = match scope {
+            Scope::Everywhere if sources.fallback.is_some() => self.ask(*hash, &here).await,
+            Scope::Everywhere | Scope::Local => sources.give_up(hash, here),
+        };
+        match &found {
+            Ok(Some(_)) => sources.found.remote.increment(1),
+            Ok(None) | Err(_) => sources.found.none.increment(1),
+        }
+        found
+    }
+
+    async fn look(&self, hash: DataHash) -> Here {
+        let sources = Arc::clone(&self.sources);
+        let here = self.looks.run(hash, move || async move { sources.look(&hash).await }).await;
+        here.unwrap_or_else(|| Here::Failed(Arc::new(StorageError::Closed.into())))
+    }
+
+    async fn ask(&self, hash: DataHash, here: &Here) -> Found {
+        if let Here::Failed(error) = here {
+            error!(%error, %hash, "own disk failed, asking others");
+        }
+        let certain = matches!(here, Here::Absent);
+        if certain && self.sources.absent.contains_key(&hash) {
+            return Ok(None);
+        }
+        let sources = Arc::clone(&self.sources);
+        let work = move || async move { sources.ask(&hash, certain).await.map_err(Arc::new) };
+        match self.questions.run_or_leave(hash, self.sources.times.join, work).await {
+            Landed::Done(found) => found,
+            Landed::Panicked => Err(Arc::new(StorageError::Closed.into())),
+            Landed::StillUnderWay => Err(Arc::new(RetrieveError::StillAsking { hash })),
+        }
     }
 
     /// Bytes in the cache.
@@ -121,38 +205,41 @@ impl Retrieve {
 }
 
 impl Sources {
-    async fn find(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, RetrieveError> {
-        let mut damaged = false;
+    async fn look(&self, hash: &DataHash) -> Here {
         match self.store.get_as(*hash, |batch| EncodedBatch::new(&batch)).await {
-            Ok(Lookup::Found(encoded)) => {
-                self.found.disk.increment(1);
-                return Ok(Some(self.keep(hash, encoded)));
-            }
-            Ok(Lookup::Absent) => {}
+            Ok(Lookup::Found(encoded)) => Here::Found(self.keep(hash, encoded)),
+            Ok(Lookup::Absent) => Here::Absent,
             Ok(Lookup::Damaged) => {
-                damaged = true;
                 self.report_damage(hash);
+                Here::Damaged
             }
-            Err(error) if self.fallback.is_some() => error!(%error, %hash, "own disk failed, asking others"),
-            Err(error) => return Err(error.into()),
+            Err(error) => Here::Failed(Arc::new(error.into())),
         }
-        let Some(fallback) = &self.fallback else {
-            self.found.none.increment(1);
-            return if damaged { Err(RetrieveError::Damaged { hash: *hash }) } else { Ok(None) };
-        };
-        match fallback.get(hash).await {
+    }
+
+    /// The answer when nobody else is asked.
+    fn give_up(&self, hash: &DataHash, here: Here) -> Found {
+        match here {
+            Here::Found(encoded) => Ok(Some(encoded)),
+            Here::Absent => Ok(None),
+            Here::Damaged => Err(Arc::new(RetrieveError::Damaged { hash: *hash })),
+            Here::Failed(error) => Err(error),
+        }
+    }
+
+    /// Asks the others for what they have themselves. `certain`: it is not on our own disk.
+    async fn ask(&self, hash: &DataHash, certain: bool) -> Result<Option<EncodedBatch>, RetrieveError> {
+        let Some(fallback) = &self.fallback else { return Ok(None) };
+        match fallback.get_within(hash, Scope::Local).await {
             Ok(batch) => {
-                self.found.remote.increment(1);
                 self.store_fetched(&batch).await;
                 Ok(Some(self.keep(hash, EncodedBatch::new(&batch))))
             }
-            Err(error) => {
-                self.found.none.increment(1);
-                match error {
-                    ReadError::NotFound { .. } if !damaged => Ok(None),
-                    error => Err(error.into()),
-                }
+            Err(ReadError::NotFound { .. }) if certain => {
+                self.absent.insert(*hash, ());
+                Ok(None)
             }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -178,3 +265,6 @@ impl Sources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

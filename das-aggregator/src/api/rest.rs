@@ -1,7 +1,7 @@
 //! The REST port: reads over the committee, by the rules that all our servers share.
 
 use das_common::data_hash::DataHash;
-use das_common::http::rest::{BatchSource, EncodedBatch};
+use das_common::http::rest::{BatchSource, EncodedBatch, Scope};
 use das_common::rest_reader::ReadError;
 use das_common::wire::ExpirationPolicy;
 
@@ -13,8 +13,8 @@ pub struct RestSource(pub StatusSource);
 impl BatchSource for RestSource {
     type Error = ReadError;
 
-    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, ReadError> {
-        self.0.reads.encoded(hash).await
+    async fn get(&self, hash: &DataHash, scope: Scope) -> Result<Option<EncodedBatch>, ReadError> {
+        self.0.reads.encoded(hash, scope).await
     }
 
     async fn expiration_policy(&self) -> ExpirationPolicy {

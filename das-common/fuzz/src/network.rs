@@ -8,7 +8,7 @@ use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
 use das_common::chunked::{Bounds, Moment, PendingStores, Start};
 use das_common::data_hash::DataHash;
-use das_common::http::rest::{self, BatchSource, EncodedBatch};
+use das_common::http::rest::{self, BatchSource, EncodedBatch, Scope};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError, RpcLimits, run_request};
 use das_common::wire::{BatchId, ExpirationPolicy, StoreResult, get_by_hash_answer, parse_get_by_hash};
 use serde::Deserialize;
@@ -119,7 +119,7 @@ struct OneBatch(EncodedBatch, DataHash);
 impl BatchSource for OneBatch {
     type Error = std::io::Error;
 
-    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, Self::Error> {
+    async fn get(&self, hash: &DataHash, _: Scope) -> Result<Option<EncodedBatch>, Self::Error> {
         Ok((*hash == self.1).then(|| self.0.clone()))
     }
     async fn expiration_policy(&self) -> ExpirationPolicy {

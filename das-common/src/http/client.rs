@@ -13,7 +13,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -345,8 +347,11 @@ impl HttpClient {
         deadline: Duration,
         max_body: usize,
     ) -> Result<HttpResponse, HttpError> {
-        let uri = endpoint.inner.uri.clone();
-        self.call(endpoint, Method::POST, uri, body, deadline, max_body).await
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.inner.uri.clone();
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.call(endpoint, request, deadline, max_body).await
     }
 
     /// GETs `path`, which is empty or starts with a slash, below the endpoint.
@@ -357,26 +362,33 @@ impl HttpClient {
         deadline: Duration,
         max_body: usize,
     ) -> Result<HttpResponse, HttpError> {
-        let uri = if path.is_empty() { endpoint.inner.uri.clone() } else { endpoint.below(path)? };
-        self.call(endpoint, Method::GET, uri, Bytes::new(), deadline, max_body).await
+        self.get_with(endpoint, path, None, deadline, max_body).await
+    }
+
+    /// As [`get`](Self::get), with one more header.
+    pub async fn get_with(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+        deadline: Duration,
+        max_body: usize,
+    ) -> Result<HttpResponse, HttpError> {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() =
+            if path.is_empty() { endpoint.inner.uri.clone() } else { endpoint.below(path)? };
+        request.headers_mut().extend(header);
+        self.call(endpoint, request, deadline, max_body).await
     }
 
     async fn call(
         &self,
         endpoint: &Endpoint,
-        method: Method,
-        uri: Uri,
-        body: Bytes,
+        mut request: Request<Full<Bytes>>,
         deadline: Duration,
         max_body: usize,
     ) -> Result<HttpResponse, HttpError> {
         let exchange = async {
-            let mut request = Request::new(Full::new(body));
-            if method == Method::POST {
-                request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-            *request.method_mut() = method;
-            *request.uri_mut() = uri;
             request.headers_mut().insert(USER_AGENT, AGENT);
             if let Some(value) = &endpoint.inner.authorization {
                 request.headers_mut().insert(AUTHORIZATION, value.clone());

@@ -9,7 +9,7 @@
 //! | anything else | 400 |
 //!
 //! GET and HEAD are answered, any other method gets 405. A batch found may be cached for four weeks, since its name is its hash;
-//! anything else for a second.
+//! anything else for a second. With the header of [`Scope::Local`], a server looks only at what it has itself.
 //!
 //! # Speed
 //! A small batch is answered in a few tens of microseconds, nearly all of them the kernel's. So there is one handler, which
@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tracing::Instrument;
 
@@ -35,6 +35,7 @@ use crate::wire::{self, ExpirationPolicy};
 
 const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
 const SHORTLY: HeaderValue = HeaderValue::from_static(wire::CACHE_OTHER);
+const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const GET_BY_HASH: &str = "/get-by-hash/";
@@ -57,13 +58,51 @@ impl EncodedBatch {
     }
 }
 
+/// Where a server may look for a batch that it is asked for.
+///
+/// Servers may name each other as places to look, and a question that is passed on without end comes back to one that
+/// waits for its answer. So what a server of ours asks another is for what that one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Scope {
+    /// Also at the servers that it reads from.
+    #[default]
+    Everywhere,
+    /// Nowhere but in its own memory and on its own disk; an aggregator, which has none, at the members' own.
+    Local,
+}
+
+impl Scope {
+    /// The header that narrows a question.
+    pub const HEADER: HeaderName = HeaderName::from_static("das-scope");
+    const LOCAL: HeaderValue = HeaderValue::from_static("local");
+
+    /// The header with which to ask.
+    pub fn header(self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Everywhere => None,
+            Self::Local => Some((Self::HEADER, Self::LOCAL)),
+        }
+    }
+
+    fn of(request: &Request) -> Self {
+        match request.headers().get(Self::HEADER) {
+            Some(value) if *value == Self::LOCAL => Self::Local,
+            Some(_) | None => Self::Everywhere,
+        }
+    }
+}
+
 /// What stands behind a REST port.
 pub trait BatchSource: Send + Sync + 'static {
     /// Why a batch could be neither found nor said to be missing. It is logged by the source; the caller gets 503.
     type Error: std::error::Error + Send;
 
-    /// The batch of this name; `None` when it is certain not to be here.
-    fn get(&self, hash: &DataHash) -> impl Future<Output = Result<Option<EncodedBatch>, Self::Error>> + Send;
+    /// The batch of this name; `None` when it is certain not to be within `scope`.
+    fn get(
+        &self,
+        hash: &DataHash,
+        scope: Scope,
+    ) -> impl Future<Output = Result<Option<EncodedBatch>, Self::Error>> + Send;
 
     /// How long batches are kept.
     fn expiration_policy(&self) -> impl Future<Output = ExpirationPolicy> + Send;
@@ -81,9 +120,9 @@ pub fn router<S: BatchSource>(source: Arc<S>) -> axum::Router {
     axum::Router::new().fallback(move |request: Request| {
         let port = port.clone();
         // The body of a GET means nothing and is dropped unread.
-        let question = Question::of(&request);
+        let (question, scope) = (Question::of(&request), Scope::of(&request));
         drop(request);
-        async move { port.answer(question).await }.instrument(request_span("rest"))
+        async move { port.answer(question, scope).await }.instrument(request_span("rest"))
     })
 }
 
@@ -183,7 +222,7 @@ impl Question {
 }
 
 impl<S: BatchSource> Port<S> {
-    async fn answer(&self, question: Question) -> Response {
+    async fn answer(&self, question: Question, scope: Scope) -> Response {
         let (route, head) = match question {
             Question::Get(route) => (route, false),
             Question::Head(route) => (route, true),
@@ -194,7 +233,7 @@ impl<S: BatchSource> Port<S> {
             }
         };
         match route {
-            Route::Batch(hash) => self.batch(&hash, head).await,
+            Route::Batch(hash) => self.batch(&hash, scope, head).await,
             Route::BadHash => {
                 self.meter.failed(Instant::now());
                 empty(StatusCode::BAD_REQUEST)
@@ -214,16 +253,21 @@ impl<S: BatchSource> Port<S> {
         }
     }
 
-    async fn batch(&self, hash: &DataHash, head: bool) -> Response {
+    async fn batch(&self, hash: &DataHash, scope: Scope, head: bool) -> Response {
         let started = Instant::now();
-        match self.source.get(hash).await {
+        match self.source.get(hash, scope).await {
             Ok(Some(batch)) => {
                 self.meter.succeeded(started, batch.body.len());
                 json(batch.body, FOREVER, head)
             }
             Ok(None) => {
                 self.meter.failed(started);
-                empty(StatusCode::NOT_FOUND)
+                let mut response = empty(StatusCode::NOT_FOUND);
+                if scope == Scope::Local {
+                    // Not to be told to somebody who asks for more than that.
+                    response.headers_mut().insert(CACHE_CONTROL, NEVER);
+                }
+                response
             }
             Err(error) => {
                 self.meter.failed(started);

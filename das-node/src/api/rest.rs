@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use das_common::data_hash::DataHash;
-use das_common::http::rest::{BatchSource, EncodedBatch};
+use das_common::http::rest::{BatchSource, EncodedBatch, Scope};
 use das_common::wire::ExpirationPolicy;
 
 use crate::health::Health;
@@ -27,8 +27,8 @@ impl RestPort {
 impl BatchSource for RestPort {
     type Error = Arc<RetrieveError>;
 
-    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, Arc<RetrieveError>> {
-        self.retrieve.get(hash).await
+    async fn get(&self, hash: &DataHash, scope: Scope) -> Result<Option<EncodedBatch>, Arc<RetrieveError>> {
+        self.retrieve.get(hash, scope).await
     }
 
     async fn expiration_policy(&self) -> ExpirationPolicy {

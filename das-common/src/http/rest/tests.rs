@@ -13,7 +13,7 @@ struct Fixed {
 impl BatchSource for Fixed {
     type Error = Infallible;
 
-    async fn get(&self, hash: &DataHash) -> Result<Option<EncodedBatch>, Infallible> {
+    async fn get(&self, hash: &DataHash, _: Scope) -> Result<Option<EncodedBatch>, Infallible> {
         Ok((*hash == self.batch.hash()).then(|| EncodedBatch::new(&self.batch)))
     }
 
