@@ -37,7 +37,7 @@ use crate::expiry::{self, ClockWatch};
 use crate::health::{Health, Identity};
 use crate::options::NodeOptions;
 use crate::policy::RetentionPolicy;
-use crate::retrieve::{Retrieve, Times};
+use crate::retrieve::{Fetched, Retrieve, Times};
 use crate::signer::{LocalSigner, Signer};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::StorePath;
@@ -174,7 +174,7 @@ impl Node {
             Arc::clone(&store),
             load_fallback(options, &stop)?,
             options.data_availability.local_cache.max_bytes.0,
-            files.max_retention,
+            fetched(signer.as_deref(), &storage, files.max_retention),
             alarms.clone(),
             Times::default(),
         );
@@ -419,6 +419,15 @@ fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Opti
     )?;
     tokio::spawn(reader.keep_list_fresh(stop.clone()));
     Ok(Some(reader))
+}
+
+/// A member's disk is for what it signs for. A mirror leaves the reserve free twice, so that its index and its expiry have
+/// all of it.
+fn fetched(signer: Option<&dyn Signer>, storage: &StorageOptions, retention: Duration) -> Fetched {
+    match signer {
+        Some(_) => Fetched::Heals,
+        None => Fetched::Fills { free_above: storage.reserve_bytes.saturating_mul(2), retention },
+    }
 }
 
 fn identity(signer: Option<&dyn Signer>) -> Identity {

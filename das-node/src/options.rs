@@ -98,7 +98,7 @@ options! {
         disable_signature_checking: bool = "false",
 
         ["Reading from other servers"]
-        /// Other servers that batches are read from when they are not here; what is found is stored.
+        /// Other servers that batches are read from when they are not here. A mirror stores what is found.
         rest_aggregator: RestAggregatorOptions,
     }
 }

@@ -1,8 +1,8 @@
 //! The read path: cache, then this machine's disk, then the configured endpoints.
 //!
 //! What is answered was hashed against its name on its way out of the disk or off the network, or comes from a cache
-//! of such answers. What had to be fetched is stored (lazy sync), so a mirror fills itself with what is asked for, and
-//! a damaged batch becomes whole again.
+//! of such answers. What had to be fetched is served and cached; what is done with it on disk is for [`Fetched`] to
+//! say: a damaged batch becomes whole again, and a mirror fills itself with what is asked for.
 //!
 //! # Guarantees
 //! - What was stored is found from then on, whatever others are being asked, or have said, about it: the own disk is
@@ -46,6 +46,21 @@ impl Default for Times {
     fn default() -> Self {
         Self { absent: Duration::from_secs(3), join: Duration::from_secs(5) }
     }
+}
+
+/// What is written to disk of what was fetched from others. Anybody may ask for anything that they have, so this must
+/// not take the room of what is stored with authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// What takes the place of a damaged batch, for as long as that one was to be kept. For members.
+    Heals,
+    /// That, and all else as long as more than so many bytes are free. For mirrors.
+    Fills {
+        /// Bytes that must be free on the disk.
+        free_above: u64,
+        /// It is kept for so long.
+        retention: Duration,
+    },
 }
 
 /// Why it cannot be told whether a batch exists.
@@ -100,8 +115,7 @@ struct Sources {
     /// What none of the others had a moment ago.
     absent: moka::sync::Cache<DataHash, ()>,
     times: Times,
-    /// What is fetched is stored for so long.
-    retention: Duration,
+    fetched: Fetched,
     alarms: Alarms,
     found: FoundIn,
 }
@@ -132,7 +146,7 @@ impl Retrieve {
         store: Arc<BatchStore>,
         fallback: Option<RestReader>,
         cache_bytes: u64,
-        retention: Duration,
+        fetched: Fetched,
         alarms: Alarms,
         times: Times,
     ) -> Self {
@@ -142,7 +156,7 @@ impl Retrieve {
             .build();
         let absent = moka::sync::Cache::builder().max_capacity(MAX_ABSENT).time_to_live(times.absent).build();
         let found = FoundIn::new();
-        let sources = Arc::new(Sources { store, cache, fallback, absent, times, retention, alarms, found });
+        let sources = Arc::new(Sources { store, cache, fallback, absent, times, fetched, alarms, found });
         Self { sources, looks: SingleFlight::default(), questions: SingleFlight::default() }
     }
 
@@ -259,10 +273,28 @@ impl Sources {
 
     async fn store_fetched(&self, batch: &VerifiedBatch) {
         let now = unix_time();
-        let timeout = now.saturating_add(self.retention.as_secs());
-        if let Err(error) = self.store.put(batch, timeout, now).await {
+        let stored = async {
+            let Some(timeout) = self.keep_until(&batch.hash(), now)? else { return Ok(()) };
+            self.store.put(batch, timeout, now).await.map(|_| ())
+        };
+        if let Err(error) = stored.await {
             warn!(%error, hash = %batch.hash(), "a batch that was fetched could not be stored");
         }
+    }
+
+    /// Until when a fetched batch is to be kept on disk; `None`: not at all.
+    fn keep_until(&self, hash: &DataHash, now: u64) -> Result<Option<u64>, StorageError> {
+        // Only a damaged batch is fetched although it is in the index.
+        if let Some(promised) = self.store.timeout(hash)? {
+            return Ok(Some(promised));
+        }
+        Ok(match self.fetched {
+            Fetched::Heals => None,
+            Fetched::Fills { free_above, retention } => {
+                let free = self.store.free_bytes().map_err(|source| StorageError::Read { source })?;
+                (free > free_above).then(|| now.saturating_add(retention.as_secs()))
+            }
+        })
     }
 }
 

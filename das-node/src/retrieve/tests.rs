@@ -21,8 +21,8 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// A server on a real socket, over a store of its own.
 struct Server {
     store: Arc<BatchStore>,
+    dir: tempfile::TempDir,
     address: SocketAddr,
-    _dir: tempfile::TempDir,
 }
 
 async fn listen() -> (TcpListener, String) {
@@ -33,6 +33,10 @@ async fn listen() -> (TcpListener, String) {
 
 impl Server {
     fn start(listener: TcpListener, urls: Vec<String>, times: Times) -> Self {
+        Self::start_as(Fetched::Heals, listener, urls, times)
+    }
+
+    fn start_as(fetched: Fetched, listener: TcpListener, urls: Vec<String>, times: Times) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = StorageOptions {
             directory: dir.path().to_path_buf(),
@@ -45,13 +49,13 @@ impl Server {
             RestReader::new(options, HttpClient::default()).unwrap()
         });
         let alarms = Alarms::new();
-        let retrieve = Retrieve::new(Arc::clone(&store), fallback, 1 << 20, RETENTION, alarms.clone(), times);
+        let retrieve = Retrieve::new(Arc::clone(&store), fallback, 0, fetched, alarms.clone(), times);
         let policy = RetentionPolicy { max_retention: RETENTION, delete_expired: true };
         let health = Health::new(Arc::clone(&store), alarms, 0, policy, Identity::default());
         let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::new(health), policy)));
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { store, address, _dir: dir }
+        Self { store, dir, address }
     }
 
     async fn put(&self, text: &'static str) {
@@ -161,4 +165,62 @@ async fn a_store_is_readable_while_others_are_being_asked() {
     server.put("late").await;
     assert_eq!(server.read("late").await, StatusCode::OK);
     early.abort();
+}
+
+/// A server with that rule which reads from one that has three batches, and this one.
+async fn reader(fetched: Fetched) -> (Server, Server) {
+    let (listener, url) = listen().await;
+    let source = Server::start(listener, Vec::new(), Times::default());
+    for text in TEXTS {
+        source.put(text).await;
+    }
+    (Server::start_as(fetched, listen().await.0, vec![url], Times::default()), source)
+}
+
+const TEXTS: [&str; 3] = ["one", "two", "three"];
+
+/// The texts that are on its own disk.
+async fn has(server: &Server) -> Vec<&'static str> {
+    let mut has = Vec::new();
+    for text in TEXTS {
+        if get(server.address, text, Some(Scope::Local)).await == StatusCode::OK {
+            has.push(text);
+        }
+    }
+    has
+}
+
+#[tokio::test]
+async fn a_member_writes_what_it_fetched_only_where_it_heals() {
+    let (member, source) = reader(Fetched::Heals).await;
+    member.put("two").await;
+    let promised = member.store.timeout(&DataHash::of(b"two")).unwrap();
+    // The payload is somewhere in the only segment.
+    let segments = std::fs::read_dir(member.dir.path().join("segments")).unwrap();
+    let files: Vec<_> = segments.map(|entry| entry.unwrap().path()).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(3).rposition(|window| window == b"two").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    assert_eq!(get(member.address, "two", Some(Scope::Local)).await, StatusCode::SERVICE_UNAVAILABLE);
+
+    for text in TEXTS {
+        assert_eq!(member.read(text).await, StatusCode::OK);
+    }
+    assert_eq!(has(&member).await, ["two"]);
+    assert_eq!(member.store.timeout(&DataHash::of(b"two")).unwrap(), promised);
+    drop(source);
+}
+
+#[tokio::test]
+async fn a_mirror_fills_itself_while_there_is_room() {
+    let fills = |free_above| Fetched::Fills { free_above, retention: RETENTION };
+    for (free_above, expected) in [(1 << 20, &TEXTS[..]), (u64::MAX, &[])] {
+        let (mirror, _source) = reader(fills(free_above)).await;
+        for text in TEXTS {
+            assert_eq!(mirror.read(text).await, StatusCode::OK, "served in any case");
+        }
+        assert_eq!(has(&mirror).await, expected);
+    }
 }
