@@ -12,6 +12,7 @@ use das_common::alarm::Alarms;
 use das_common::chunked::{Bounds, PendingStores};
 use das_common::committee::Committee;
 use das_common::config::sections::{RestAggregatorOptions, ServerTimeouts, given};
+use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
 use das_common::http::rest;
@@ -132,7 +133,9 @@ impl Aggregator {
         }
         if options.enable_rest {
             let place = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-            let router = rest::router(Arc::new(RestSource(status.clone())));
+            let answers =
+                AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
+            let router = rest::router(Arc::new(RestSource(status.clone())), answers);
             aggregator.bound.rest = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
         }
         tokio::spawn(watch_process(
@@ -375,6 +378,7 @@ fn rpc_limits(options: &AggregatorOptions, body_limit: usize, timeouts: &ServerT
         body_limit,
         body_pace: Pace { grace: timeouts.read_timeout, ..Pace::default() },
         bodies_in_flight: bytes_of(options.limits.max_request_memory.0),
+        answers_in_flight: bytes_of(options.limits.max_answer_memory.0),
         ..RpcLimits::default()
     }
 }

@@ -213,6 +213,9 @@ options! {
         /// Most memory for bodies of requests that are being read or worked on; further requests wait, then are
         /// refused.
         max_request_memory: ByteSize = "256MiB",
+        /// Most memory for the answers of one port that are being sent, apart from small ones; further ones wait, then are
+        /// refused.
+        max_answer_memory: ByteSize = "256MiB",
         /// Most memory for batches that members which failed are still to be given.
         max_retry_memory: ByteSize = "256MiB",
         /// Most chunked stores begun and not finished.

@@ -5,9 +5,10 @@
 //! * A request costs what was received of it and no more: the body is bounded, its memory grows with what has arrived
 //!   and is accounted in a budget that all requests of the router share, batches are bounded in length and in what
 //!   they answer, and no nesting, number or string in it reaches the stack.
+//! * What a client does not read of its answer is held within a budget too ([`AnswerBudget`]).
 //! * A large parameter is looked at twice in all: once by the vector search that finds its end, once by the
 //!   hex decoder that writes its bytes where they stay.
-//! * Ids are echoed as they were written, and errors are those that callers match on.
+//! * Ids are echoed as they were written, up to a length that no client needs, and errors are those that callers match on.
 //!
 //! ```text
 //! body ── scan ──► messages ── namespace_method ──► Methods::call(params) ──► answer
@@ -33,6 +34,7 @@ pub use answer::RawJson;
 pub use error::RpcError;
 pub use params::Params;
 
+use crate::http::answers::AnswerBudget;
 use crate::http::body::{BodyBudget, Pace};
 
 /// The methods of one namespace.
@@ -59,6 +61,8 @@ pub struct RpcLimits {
     pub body_pace: Pace,
     /// Bytes of all bodies that are being received or worked on at once. Beyond, requests wait, then get a 503.
     pub bodies_in_flight: usize,
+    /// Bytes of all answers that are being sent at once, apart from small ones. Beyond, answers wait, then become a 503.
+    pub answers_in_flight: usize,
     /// How long they wait.
     pub patience: Duration,
     /// Messages in one batch.
@@ -73,6 +77,7 @@ impl Default for RpcLimits {
             body_limit: 5 * 1024 * 1024,
             body_pace: Pace::default(),
             bodies_in_flight: 256 * 1024 * 1024,
+            answers_in_flight: 256 * 1024 * 1024,
             patience: Duration::from_secs(10),
             max_batch: 1000,
             max_batch_response: 25_000_000,
@@ -82,10 +87,11 @@ impl Default for RpcLimits {
 
 /// Serves `methods` on every path, with the HTTP rules of spec section 6.
 pub fn router<M: Methods>(methods: Arc<M>, limits: RpcLimits) -> axum::Router {
-    let budget = BodyBudget::new(limits.bodies_in_flight, limits.patience);
+    let bodies = BodyBudget::new(limits.bodies_in_flight, limits.patience);
+    let answers = AnswerBudget::new(limits.answers_in_flight, limits.patience);
     axum::Router::new().fallback(move |request: axum::extract::Request| {
-        let (methods, budget) = (Arc::clone(&methods), budget.clone());
-        async move { over_http::respond(&*methods, request, &limits, &budget).await }
+        let (methods, bodies, answers) = (Arc::clone(&methods), bodies.clone(), answers.clone());
+        async move { over_http::respond(&*methods, request, &limits, &bodies, &answers).await }
     })
 }
 

@@ -355,6 +355,59 @@ async fn bodies_share_a_budget() {
 }
 
 #[tokio::test]
+async fn answers_that_are_not_read_share_a_budget() {
+    let rpc =
+        RpcLimits { answers_in_flight: HUGE, patience: Duration::from_millis(100), ..RpcLimits::default() };
+    let server = Server::start(Limits::default(), rpc).await;
+    let huge = post(&call("t_huge", "[]"));
+    let mut hog = server.send(&huge).await;
+    let mut first = [0; 1000];
+    within(hog.read_exact(&mut first)).await.expect("it begins");
+    let refused = server.exchange(&huge).await;
+    assert_eq!((status(&refused), refused.len() < 1000), ("503", true), "{refused:.200}");
+    let small = server.exchange(&post(&call("t_length", "[\"0x\"]"))).await;
+    assert!(small.contains("\"result\":0}"), "{small}");
+    // Neither who takes it, nor who goes away, keeps its memory.
+    assert!(first.len() + rest_of(hog).await.len() > HUGE);
+    let leaver = server.send(&huge).await;
+    drop(leaver);
+    let served = async { while server.exchange(&huge).await.len() < HUGE {} };
+    within(served).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn who_takes_no_answer_is_cut_off_when_another_waits() {
+    let limits = Limits {
+        scarce_answer_pace: Pace { grace: Duration::from_millis(100), bytes_per_second: 1 << 40 },
+        ..Limits::default()
+    };
+    let server = Server::start(
+        limits,
+        RpcLimits { answers_in_flight: HUGE, patience: PATIENCE, ..RpcLimits::default() },
+    )
+    .await;
+    let huge = post(&call("t_huge", "[]"));
+    let mut hog = server.send(&huge).await;
+    let mut first = [0; 1000];
+    within(hog.read_exact(&mut first)).await.expect("it begins");
+    assert!(server.exchange(&huge).await.len() > HUGE);
+    assert!(first.len() + rest_of(hog).await.len() < HUGE);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_long_id_is_not_echoed() {
+    let server = Server::start(Limits::default(), RpcLimits::default()).await;
+    let id = "<".repeat(4_000_000);
+    let body = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"t_length","params":["0x"]}}"#);
+    let answer = server.exchange(&post(&body)).await;
+    let expected = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"invalid request"}}"#;
+    assert!(answer.ends_with(&format!("{expected}\n")), "{answer:.500}");
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_shutdown_waits_for_requests_in_flight() {
     let server = Server::start(Limits::default(), RpcLimits::default()).await;
     let idle = server.connect().await;

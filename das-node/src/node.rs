@@ -13,7 +13,9 @@ use das_common::bls::{
 };
 use das_common::chunked::Bounds;
 use das_common::committee::{Committee, CommitteeError};
+use das_common::config::ByteSize;
 use das_common::fault::{self, Coded, Fault};
+use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
 use das_common::http::rest;
@@ -211,7 +213,10 @@ impl Node {
             node.bound.rpc = Some(node.serve(address, router, options));
         }
         if options.enable_rest {
-            let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::clone(&health), policy)));
+            let answers =
+                AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
+            let router =
+                rest::router(Arc::new(RestPort::new(retrieve, Arc::clone(&health), policy)), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve(address, router, options));
         }
@@ -322,9 +327,14 @@ fn rpc_limits(options: &NodeOptions) -> RpcLimits {
     RpcLimits {
         body_limit: options.rpc_body_limit(),
         body_pace: Pace { grace: options.rpc_server_timeouts.read_timeout, ..Pace::default() },
-        bodies_in_flight: usize::try_from(options.limits.max_request_memory.0).unwrap_or(usize::MAX),
+        bodies_in_flight: bytes_of(options.limits.max_request_memory),
+        answers_in_flight: bytes_of(options.limits.max_answer_memory),
         ..RpcLimits::default()
     }
+}
+
+fn bytes_of(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
 }
 
 fn chunked_bounds(options: &NodeOptions) -> Bounds {

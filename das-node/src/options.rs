@@ -165,6 +165,9 @@ options! {
         /// Most memory for bodies of requests that are being read or worked on; further requests wait, then are
         /// refused.
         max_request_memory: ByteSize = "256MiB",
+        /// Most memory for the answers of one port that are being sent, apart from small ones; further ones wait, then are
+        /// refused.
+        max_answer_memory: ByteSize = "256MiB",
         /// Most chunked stores begun and not finished.
         max_pending_messages: usize = "10",
         /// Most memory for chunks of those.

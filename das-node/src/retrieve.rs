@@ -25,11 +25,14 @@ use das_common::single_flight::{Landed, SingleFlight};
 use das_common::telemetry::names;
 use metrics::{Counter, counter};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::clock::unix_time;
 use crate::storage::{BatchStore, Lookup, StorageError};
 
+/// Batches that are read from the disk at once; further ones wait. Each is in memory twice, as it is and as it is served.
+const MAX_LOOKS: usize = 32;
 /// Batches that are remembered as absent; beyond, the oldest are forgotten.
 const MAX_ABSENT: u64 = 1 << 16;
 
@@ -114,6 +117,7 @@ struct Sources {
     fallback: Option<RestReader>,
     /// What none of the others had a moment ago.
     absent: moka::sync::Cache<DataHash, ()>,
+    look_slots: Semaphore,
     times: Times,
     fetched: Fetched,
     alarms: Alarms,
@@ -155,8 +159,9 @@ impl Retrieve {
             .weigher(|_, batch: &EncodedBatch| u32::try_from(batch.body().len() + 128).unwrap_or(u32::MAX))
             .build();
         let absent = moka::sync::Cache::builder().max_capacity(MAX_ABSENT).time_to_live(times.absent).build();
-        let found = FoundIn::new();
-        let sources = Arc::new(Sources { store, cache, fallback, absent, times, fetched, alarms, found });
+        let (look_slots, found) = (Semaphore::new(MAX_LOOKS), FoundIn::new());
+        let sources =
+            Arc::new(Sources { store, cache, fallback, absent, look_slots, times, fetched, alarms, found });
         Self { sources, looks: SingleFlight::default(), questions: SingleFlight::default() }
     }
 
@@ -220,6 +225,7 @@ impl Retrieve {
 
 impl Sources {
     async fn look(&self, hash: &DataHash) -> Here {
+        let _slot = self.look_slots.acquire().await.expect("the semaphore is never closed");
         match self.store.get_as(*hash, |batch| EncodedBatch::new(&batch)).await {
             Ok(Lookup::Found(encoded)) => Here::Found(self.keep(hash, encoded)),
             Ok(Lookup::Absent) => Here::Absent,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
 use das_common::chunked::{Bounds, Moment, PendingStores, Start};
 use das_common::data_hash::DataHash;
+use das_common::http::answers::AnswerBudget;
 use das_common::http::rest::{self, BatchSource, EncodedBatch, Scope};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError, RpcLimits, run_request};
 use das_common::wire::{BatchId, ExpirationPolicy, StoreResult, get_by_hash_answer, parse_get_by_hash};
@@ -135,7 +136,8 @@ impl BatchSource for OneBatch {
 
 static REST: LazyLock<axum::Router> = LazyLock::new(|| {
     let batch = VerifiedBatch::new(Bytes::from_static(b"batch"));
-    rest::router(Arc::new(OneBatch(EncodedBatch::new(&batch), batch.hash())))
+    let answers = AnswerBudget::new(1 << 20, AnswerBudget::PATIENCE);
+    rest::router(Arc::new(OneBatch(EncodedBatch::new(&batch), batch.hash())), answers)
 });
 
 pub(crate) fn rest_path_seeds() -> Vec<Vec<u8>> {

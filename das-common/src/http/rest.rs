@@ -28,6 +28,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderNam
 use http::{Method, StatusCode};
 use tracing::Instrument;
 
+use super::answers::{AnswerBudget, Counted};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
 use crate::telemetry::{Meter, request_span};
@@ -41,15 +42,17 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GET_BY_HASH: &str = "/get-by-hash/";
 
 /// The body of the answer for one batch, checked and encoded. Cheap to clone, which makes it the form to cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EncodedBatch {
     body: Bytes,
+    /// However many read it at once.
+    counted: Counted,
 }
 
 impl EncodedBatch {
     /// Encodes a batch.
     pub fn new(batch: &VerifiedBatch) -> Self {
-        Self { body: wire::get_by_hash_answer(batch.bytes()).into() }
+        Self { body: wire::get_by_hash_answer(batch.bytes()).into(), counted: Counted::default() }
     }
 
     /// The body as it goes out.
@@ -114,9 +117,9 @@ pub trait BatchSource: Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = String> + Send;
 }
 
-/// The routes of a REST port. To be called after [`init_metrics`](crate::telemetry::init_metrics).
-pub fn router<S: BatchSource>(source: Arc<S>) -> axum::Router {
-    let port = Arc::new(Port { source, meter: Meter::of_reads() });
+/// The routes of a REST port, whose answers share `answers`. To be called after [`init_metrics`](crate::telemetry::init_metrics).
+pub fn router<S: BatchSource>(source: Arc<S>, answers: AnswerBudget) -> axum::Router {
+    let port = Arc::new(Port { source, answers, meter: Meter::of_reads() });
     axum::Router::new().fallback(move |request: Request| {
         let port = port.clone();
         // The body of a GET means nothing and is dropped unread.
@@ -128,6 +131,7 @@ pub fn router<S: BatchSource>(source: Arc<S>) -> axum::Router {
 
 struct Port<S> {
     source: Arc<S>,
+    answers: AnswerBudget,
     meter: Meter,
 }
 
@@ -257,8 +261,18 @@ impl<S: BatchSource> Port<S> {
         let started = Instant::now();
         match self.source.get(hash, scope).await {
             Ok(Some(batch)) => {
-                self.meter.succeeded(started, batch.body.len());
-                json(batch.body, FOREVER, head)
+                let EncodedBatch { body, counted } = batch;
+                let length = body.len();
+                let mut response = json_head(length, FOREVER);
+                if !head
+                    && let Err(error) = self.answers.fill_counted(&mut response, body, Some(&counted)).await
+                {
+                    self.meter.failed(started);
+                    tracing::debug!(%hash, %error, "a batch was not sent");
+                    return empty(StatusCode::SERVICE_UNAVAILABLE);
+                }
+                self.meter.succeeded(started, length);
+                response
             }
             Ok(None) => {
                 self.meter.failed(started);
@@ -279,11 +293,19 @@ impl<S: BatchSource> Port<S> {
 }
 
 fn json(body: Bytes, cache: HeaderValue, head: bool) -> Response {
-    let length = HeaderValue::from(body.len());
-    let mut response = Response::new(if head { Body::empty() } else { Body::from(body) });
+    let mut response = json_head(body.len(), cache);
+    if !head {
+        *response.body_mut() = Body::from(body);
+    }
+    response
+}
+
+/// The answer to a HEAD.
+fn json_head(length: usize, cache: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, cache);
     response
 }

@@ -4,7 +4,8 @@
 //!
 //! * At most [`Limits::max_connections`] connections are open; beyond, accepting waits, and connections that do nothing
 //!   are closed early to make room.
-//! * A connection that sends a request's head too slowly, takes an answer too slowly or idles is closed. How slowly a
+//! * A connection that sends a request's head too slowly, takes an answer too slowly or idles is closed; how slowly an
+//!   answer may be taken depends on whether others wait for its memory ([`crate::http::answers`]). How slowly a
 //!   body may come is for its reader to say ([`crate::http::body`]).
 //! * A request that was begun is finished even when its client has stopped sending; only the deadline of a shutdown or a
 //!   broken connection ends it early.
@@ -43,6 +44,8 @@ pub struct Limits {
     pub scarce_timeout: Duration,
     /// How slowly an answer may be taken.
     pub answer_pace: Pace,
+    /// Takes its place while other answers wait for memory.
+    pub scarce_answer_pace: Pace,
     /// After a shutdown was asked for: how long requests in flight may take to finish.
     pub drain: Duration,
     /// After an answer that ends the connection: how long the client may take to read it.
@@ -57,6 +60,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             scarce_timeout: Duration::from_secs(2),
             answer_pace: Pace::default(),
+            scarce_answer_pace: Pace { grace: Duration::from_secs(2), bytes_per_second: 1024 * 1024 },
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(1),
         }
@@ -66,8 +70,8 @@ impl Default for Limits {
 impl Limits {
     /// How often a connection looks whether one of its times is over.
     fn look(&self) -> Duration {
-        let shortest =
-            self.header_timeout.min(self.idle_timeout).min(self.scarce_timeout).min(self.answer_pace.grace);
+        let answer = self.answer_pace.grace.min(self.scarce_answer_pace.grace);
+        let shortest = self.header_timeout.min(self.idle_timeout).min(self.scarce_timeout).min(answer);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
 }

@@ -9,6 +9,7 @@ use http_body::Body as _;
 use tracing::Instrument;
 
 use super::{Methods, RpcLimits, engine, media_type};
+use crate::http::answers::AnswerBudget;
 use crate::http::body::{BodyBudget, BodyError, Overlong, read};
 use crate::telemetry::request_span;
 
@@ -19,7 +20,8 @@ pub(super) async fn respond<M: Methods>(
     methods: &M,
     request: Request,
     limits: &RpcLimits,
-    budget: &BodyBudget,
+    bodies: &BodyBudget,
+    answers: &AnswerBudget,
 ) -> Response {
     // Unknown when the body comes in chunks.
     let declared = request.body().size_hint().exact();
@@ -35,14 +37,19 @@ pub(super) async fn respond<M: Methods>(
     }
     // A body of unknown length is cut at the limit: what fits may be a whole call.
     let collected =
-        match read(request.into_body(), limits.body_limit, Overlong::Cut, limits.body_pace, budget).await {
+        match read(request.into_body(), limits.body_limit, Overlong::Cut, limits.body_pace, bodies).await {
             Ok(collected) => collected,
             // What has come of it is no whole JSON value.
             Err(BodyError::Incomplete(_)) => return json(engine::parse_error()),
             Err(error) => return broken(&error),
         };
     let (text, _held) = collected.into_parts();
-    json(engine::run(methods, text, limits).instrument(request_span("rpc")).await)
+    let answer = engine::run(methods, text, limits).instrument(request_span("rpc")).await;
+    let mut response = json(Vec::new());
+    match answers.fill(&mut response, answer.into()).await {
+        Ok(()) => response,
+        Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
 }
 
 fn json(answer: Vec<u8>) -> Response {

@@ -11,6 +11,9 @@ use super::params::Shape;
 use super::scan::{NotJson, Scanner};
 use super::text::unquote;
 
+/// Ids of more bytes are not taken: they are echoed, each of their bytes as six where it comes to the worst.
+const MAX_ID: usize = 1024;
+
 /// What a request's text holds.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -123,7 +126,7 @@ impl Message {
     /// The id's text, if it is of a kind that can be echoed.
     pub(super) fn id<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
         let id = &text[self.id.clone()?];
-        (!matches!(id.first(), Some(b'{' | b'['))).then_some(id)
+        (id.len() <= MAX_ID && !matches!(id.first(), Some(b'{' | b'['))).then_some(id)
     }
 
     /// The method's name; empty when it was left out.
@@ -223,6 +226,17 @@ mod tests {
     fn the_last_id_wins_and_keeps_its_spelling() {
         let text = r#"{"id":1,"id": 1.50 ,"x":{"id":3}}"#;
         assert_eq!(single(text).0.id(text.as_bytes()), Some(b"1.50".as_slice()));
+    }
+
+    #[test]
+    fn an_id_is_echoed_up_to_a_length() {
+        for (length, taken) in [(MAX_ID, true), (MAX_ID + 1, false), (1 << 20, false)] {
+            let id = format!("\"{}\"", "<".repeat(length - 2));
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"a_b","id":{id}}}"#);
+            let (message, kind) = single(&text);
+            assert_eq!(message.id(text.as_bytes()), taken.then_some(id.as_bytes()), "{length}");
+            assert_eq!(kind, if taken { Kind::Call } else { Kind::Invalid }, "{length}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use das_common::http::answers::AnswerBudget;
 use das_common::http::client::{Endpoint, HttpClient};
 use das_common::http::rest;
 use das_common::rest_reader::RestReaderOptions;
@@ -51,8 +52,9 @@ impl Server {
         let alarms = Alarms::new();
         let retrieve = Retrieve::new(Arc::clone(&store), fallback, 0, fetched, alarms.clone(), times);
         let policy = RetentionPolicy { max_retention: RETENTION, delete_expired: true };
+        let answers = AnswerBudget::new(1 << 20, AnswerBudget::PATIENCE);
         let health = Health::new(Arc::clone(&store), alarms, 0, policy, Identity::default());
-        let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::new(health), policy)));
+        let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::new(health), policy)), answers);
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { store, dir, address }

@@ -41,7 +41,7 @@ async fn ask(router: &axum::Router, method: &str, path: &str) -> (StatusCode, ht
 fn fixed(healthy: bool) -> (axum::Router, String) {
     let batch = VerifiedBatch::new(Bytes::from_static(b"a batch"));
     let hash = batch.hash().to_string();
-    (router(Arc::new(Fixed { batch, healthy })), hash)
+    (router(Arc::new(Fixed { batch, healthy }), AnswerBudget::new(1 << 20, AnswerBudget::PATIENCE)), hash)
 }
 
 #[tokio::test]
@@ -70,6 +70,32 @@ async fn a_batch_is_found_under_every_spelling_of_its_path() {
         assert_eq!((status, body.as_str()), (StatusCode::OK, ""), "{path}");
         assert_eq!(headers[CONTENT_LENGTH], "24", "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_batch_counts_as_long_as_its_answer_is_held() {
+    const LENGTH: usize = 1 << 20;
+    let batch = VerifiedBatch::new(vec![7; LENGTH].into());
+    let path = format!("/get-by-hash/{}", batch.hash());
+    let router = router(
+        Arc::new(Fixed { batch, healthy: true }),
+        AnswerBudget::new(2 * LENGTH, std::time::Duration::ZERO),
+    );
+    let send = || {
+        let request = Request::builder().uri(&path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request)
+    };
+    // The source here encodes anew for each, so they are two pieces of memory.
+    let unread = send().await.unwrap();
+    assert_eq!(unread.status(), StatusCode::OK);
+    assert_eq!(send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&router, "HEAD", &path).await.0, StatusCode::OK, "that has no body");
+    drop(unread);
+    let (status, headers, body) = ask(&router, "GET", &path).await;
+    assert_eq!(
+        (status, headers[CONTENT_LENGTH].to_str().unwrap()),
+        (StatusCode::OK, &*body.len().to_string())
+    );
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::Limits;
+use crate::http::answers::AnswerBudget;
 
 /// The largest read from a socket, and the largest head of a request. Larger reads are slower: they leave the cache
 /// before they are copied to their place.
@@ -89,8 +90,8 @@ async fn converse(io: WatchedIo, watch: &Arc<Watch>, shared: &Shared) -> bool {
         let answer = shared.router.clone().call(request.map(Body::new));
         async move {
             let answer = answer.await;
-            watch.enter(Stage::Answering);
             let answer: Result<Response, Infallible> = answer;
+            watch.answers_with(answer.as_ref().ok().and_then(|answer| answer.extensions().get()));
             answer
         }
     });
@@ -166,6 +167,8 @@ struct Watch {
     written: AtomicU64,
     /// The client does not take what is to be written.
     blocked: AtomicBool,
+    /// Of which the answer that is going out holds some.
+    memory: Mutex<Option<AnswerBudget>>,
 }
 
 impl Watch {
@@ -176,6 +179,7 @@ impl Watch {
             since: AtomicU64::new(0),
             written: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
+            memory: Mutex::new(None),
         }
     }
 
@@ -183,6 +187,11 @@ impl Watch {
         self.stage.store(stage as u8, Ordering::Relaxed);
         self.since.store(self.now(), Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
+    }
+
+    fn answers_with(&self, memory: Option<&AnswerBudget>) {
+        self.enter(Stage::Answering);
+        *self.memory.lock() = memory.cloned();
     }
 
     fn is(&self, stage: Stage) -> bool {
@@ -211,7 +220,9 @@ impl Watch {
             // Whoever serves keeps the time.
             return false;
         } else if self.blocked.load(Ordering::Relaxed) {
-            limits.answer_pace.allowance(self.written.load(Ordering::Relaxed))
+            let wanted = self.memory.lock().as_ref().is_some_and(AnswerBudget::is_wanted);
+            let pace = if wanted { limits.scarce_answer_pace } else { limits.answer_pace };
+            pace.allowance(self.written.load(Ordering::Relaxed))
         } else if scarce {
             limits.scarce_timeout
         } else if self.is(Stage::Head) {
