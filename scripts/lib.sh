@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# mkfs.ext4 and losetup are where the PATH of an ordinary user does not lead.
+export PATH="$PATH:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/target}"
 export DAS_BIN_DIR="$CARGO_TARGET_DIR/release"
 
