@@ -45,9 +45,38 @@ need_build_tools() {
         export PATH="$HOME/.cargo/bin:$PATH"
     fi
     command -v cargo >/dev/null ||
-        fail "no Rust toolchain. Install rustup, the Rust project's installer, then run this again: rust-toolchain.toml names the rest."
-    need_packages g++=build-essential make=build-essential pkg-config=pkg-config \
-        "/usr/lib/llvm-*/lib/libclang*.so*=libclang-dev"
+        fail "no Rust toolchain. Install rustup, the Rust project's installer (https://rustup.rs), then run this again: \
+rust-toolchain.toml names the rest."
+    need_rust
+    local packages=(g++=build-essential make=build-essential pkg-config=pkg-config)
+    has_libclang || packages+=("/nowhere/libclang=libclang-dev")
+    need_packages "${packages[@]}"
+}
+
+# A Rust toolchain as new as the workspace says.
+need_rust() {
+    local wanted found
+    wanted="$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)"
+    found="$(rustc --version)" || fail "rustc does not start. Install the toolchain anew: rustup toolchain install stable"
+    found="$(cut -d ' ' -f 2 <<<"$found")"
+    printf '%s\n' "$wanted" "${found%%-*}" | sort --version-sort --check=quiet ||
+        fail "Rust $wanted or newer is needed, this is $found. With rustup: rustup update stable. \
+A Rust of the distribution is too old: remove it and install rustup (https://rustup.rs)."
+}
+
+# Whether bindgen will find libclang and the compiler's own headers. The runtime packages (libclang.so.1, libclang-cpp)
+# are not enough: they bring no stddef.h.
+has_libclang() {
+    local library headers
+    for library in "${LIBCLANG_PATH:-/nowhere}"/libclang*.so* /usr/lib/llvm-*/lib/libclang.so \
+        /usr/lib/llvm-*/lib/libclang-[0-9]*.so /usr/lib/libclang.so /usr/lib64/libclang.so /usr/lib/*-linux-gnu/libclang.so; do
+        [[ -e $library ]] || continue
+        for headers in "${library%/*}"/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h \
+            /usr/lib64/clang/*/include/stddef.h; do
+            [[ ! -e $headers ]] || return 0
+        done
+    done
+    return 1
 }
 
 # All programs, release profile. RocksDB is compiled once for each target directory and takes a quarter of an hour on
