@@ -368,8 +368,16 @@ impl BatchStore {
         Ok(())
     }
 
-    /// Writes, syncs and removes a small file beside the segments: does the disk take writes?
-    pub fn probe(&self) -> io::Result<()> {
+    /// Does the disk take writes, beside the segments and in the index? Writes and syncs a little of both.
+    pub fn probe(&self) -> Result<(), StorageError> {
+        self.probe_segments().map_err(StorageError::write)?;
+        // RocksDB refuses writes after an error of its own, on a disk that takes them again.
+        let mut change = self.index.change();
+        change.set_state(state::PROBE, &());
+        Ok(change.apply(true)?)
+    }
+
+    fn probe_segments(&self) -> io::Result<()> {
         let path = self.segments.join("probe");
         let mut file = File::create(&path)?;
         io::Write::write_all(&mut file, b"probe")?;

@@ -164,7 +164,7 @@ faults! {
 
     DB_IO = "DAS-DB-005": "the disk reported an error";
     cause: "reading, writing or syncing failed";
-    cure: "look at the system's log; the server refuses stores until it is started again on a sound disk";
+    cure: "look at the system's log; a running server takes stores again once the disk does, in a new segment; what failed was not signed";
 
     DB_RECORD = "DAS-DB-006": "a record cannot be read";
     cause: "its bytes fail their checksum or are of no known form";

@@ -48,6 +48,8 @@ pub mod state {
     pub const LOG_END: &[u8] = b"log-end";
     /// What is remembered of the clock.
     pub const CLOCK: &[u8] = b"clock";
+    /// Written to see whether the index takes writes.
+    pub const PROBE: &[u8] = b"probe";
 }
 
 /// Why the index could not answer.
@@ -150,7 +152,7 @@ pub struct Index {
     db: DB,
     /// So many of the next changes fail.
     #[cfg(test)]
-    pub(super) failures: std::sync::atomic::AtomicU32,
+    pub(crate) failures: std::sync::atomic::AtomicU32,
 }
 
 impl Index {
