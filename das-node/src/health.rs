@@ -68,8 +68,18 @@ impl Health {
         Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started: unix_time(), probe }
     }
 
-    /// Whether a store could be answered: the disk has room and takes writes. The text says why not.
+    /// Whether a store could be answered: there is a key, and the disk has room and takes writes. The text says why
+    /// not.
     pub async fn can_store(self: &Arc<Self>) -> Result<(), String> {
+        // The disk is looked at without a key too: a mirror fills its own, and its alarms come from here.
+        self.disk_takes_writes().await?;
+        if self.public_key.is_none() {
+            return Err("there is no key to sign with: this is a mirror".into());
+        }
+        Ok(())
+    }
+
+    async fn disk_takes_writes(self: &Arc<Self>) -> Result<(), String> {
         let Probe { began, mut outcome } = self.begin();
         let ended = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
         match ended.as_ref().map(|found| found.as_deref()) {
@@ -163,5 +173,48 @@ impl Health {
             "diskReserveBytes": self.reserve_bytes,
             "alarms": self.alarms.list(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::storage::StorageOptions;
+
+    fn health(directory: &tempfile::TempDir, public_key: Option<&str>) -> Arc<Health> {
+        let directory = directory.path().to_path_buf();
+        let options = StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 };
+        let store = Arc::new(BatchStore::open(&options).unwrap());
+        let policy = RetentionPolicy { max_retention: Duration::from_secs(60), delete_expired: false };
+        let identity = Identity { public_key: public_key.map(Into::into), keyset_hash: None };
+        Arc::new(Health::new(store, Alarms::new(), 0, policy, identity))
+    }
+
+    #[tokio::test]
+    async fn without_a_key_nothing_can_be_stored_and_the_disk_is_watched_all_the_same() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let health = health(&directory, None);
+        assert!(health.can_store().await.unwrap_err().contains("no key"));
+        assert!(health.alarms.list().is_empty());
+        health.store.index().failures.store(1, Ordering::Relaxed);
+        health.doubt();
+        assert!(health.can_store().await.unwrap_err().contains("no writes"));
+        assert!(health.alarms.is_raised(fault::STORE_WRITE.code));
+    }
+
+    #[tokio::test]
+    async fn an_index_that_takes_no_writes_is_no_health() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let health = health(&directory, Some("a key"));
+        assert_eq!(health.can_store().await, Ok(()));
+        health.store.index().failures.store(1, Ordering::Relaxed);
+        health.doubt();
+        assert!(health.can_store().await.is_err());
+        assert!(health.alarms.is_raised(fault::STORE_WRITE.code));
+        health.doubt();
+        assert_eq!(health.can_store().await, Ok(()));
+        assert!(!health.alarms.is_raised(fault::STORE_WRITE.code));
     }
 }
