@@ -186,7 +186,7 @@ fn a_start_that_cannot_work_names_option_and_cure() {
         ),
         (
             &["--committee.file", committee, "--data-availability.rpc-aggregator.assumed-honest", "7"],
-            &["assumed-honest"],
+            &["assumed-honest", "DAS-CONFIG-006"],
         ),
     ];
     for (options, words) in cases {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use das_common::committee::CommitteeError;
+use das_common::committee::{CommitteeError, Problem};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
@@ -85,6 +85,11 @@ pub enum StartError {
 impl Coded for StartError {
     fn fault(&self) -> &'static Fault {
         match self {
+            Self::Committee(CommitteeError { problem, .. })
+                if matches!(**problem, Problem::OtherAssumedHonest { .. }) =>
+            {
+                fault::CONFIG_QUORUM
+            }
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
             Self::KeysetFile(_)
             | Self::TokenSecretFile { .. }
