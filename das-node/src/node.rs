@@ -115,6 +115,7 @@ impl Coded for StartError {
                 StorageError::Locked { .. } => fault::DB_LOCKED,
                 StorageError::Open { .. } => fault::DB_DIRECTORY,
                 StorageError::OpenIndex { .. } | StorageError::ForeignSegment { .. } => fault::DB_CORRUPT,
+                StorageError::Index(error) if error.is_newer() => fault::DB_VERSION,
                 StorageError::Index(_) => fault::DB_RECORD,
                 _ => fault::DB_IO,
             },

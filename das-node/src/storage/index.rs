@@ -70,6 +70,13 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// Whether a newer release wrote the record, as far as its first byte tells.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Record { version: Some(version), .. } if *version > RECORD_VERSION)
+    }
+}
+
 /// What is known of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct BatchRecord {
