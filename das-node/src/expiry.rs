@@ -72,19 +72,32 @@ pub async fn run(
     interval: Duration,
     forget: impl Fn(&DataHash),
 ) {
+    let alarms = clock.alarms.clone();
+    let behind = |text: String| {
+        error!("{text}");
+        // Where nothing is ever deleted, nothing is behind.
+        if delete {
+            alarms.raise_fault(fault::EXPIRY_BEHIND, text);
+        }
+    };
     let clock = Arc::new(Mutex::new(clock));
     loop {
         let watch = Arc::clone(&clock);
         let Ok(time) = tokio::task::spawn_blocking(move || watch.lock().trusted_time()).await else { return };
         match time {
             Ok(Some(now)) if delete => match round(&store, now, &forget).await {
-                Ok(0) => debug!("nothing has expired"),
-                Ok(count) => info!(batches = count, "expired batches deleted"),
+                Ok(count) => {
+                    alarms.clear(fault::EXPIRY_BEHIND.code);
+                    match count {
+                        0 => debug!("nothing has expired"),
+                        _ => info!(batches = count, "expired batches deleted"),
+                    }
+                }
                 Err(StorageError::Closed) => return,
-                Err(error) => error!(%error, "expiry failed; it goes on in the next round"),
+                Err(error) => behind(format!("expiry failed, it goes on in the next round: {error}")),
             },
             Ok(_) => {}
-            Err(error) => error!(%error, "the clock could not be written down; nothing is deleted"),
+            Err(error) => behind(format!("the clock could not be written down, nothing is deleted: {error}")),
         }
         tokio::time::sleep(interval).await;
     }
@@ -153,6 +166,28 @@ mod tests {
             let mut later = ClockWatch::start(Arc::clone(&store), alarms, false).unwrap();
             assert!(later.trusted_time().unwrap().is_some(), "what was accepted is written down");
         }
+    }
+
+    #[tokio::test]
+    async fn expiry_that_fails_raises_an_alarm_until_a_round_succeeds() {
+        use std::sync::atomic::Ordering;
+
+        let directory = TempDir::new().unwrap();
+        let store = store(&directory);
+        let alarms = Alarms::new();
+        let watch = ClockWatch::start(Arc::clone(&store), alarms.clone(), false).unwrap();
+        store.index().failures.store(u32::MAX, Ordering::Relaxed);
+        let task = tokio::spawn(run(Arc::clone(&store), watch, true, Duration::from_millis(5), |_| {}));
+        let until = async |raised: bool| {
+            while alarms.is_raised(fault::EXPIRY_BEHIND.code) != raised {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let soon = Duration::from_secs(20);
+        tokio::time::timeout(soon, until(true)).await.expect("the alarm is raised");
+        store.index().failures.store(0, Ordering::Relaxed);
+        tokio::time::timeout(soon, until(false)).await.expect("the alarm is cleared");
+        task.abort();
     }
 
     #[tokio::test]
