@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod damage;
 pub mod expiry;
 pub mod health;
 pub mod node;

@@ -206,8 +206,13 @@ impl Node {
 
         let mut node = Self { bound: Bound::default(), store, servers: JoinSet::new(), stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
-            let path =
-                StorePath::new(Arc::clone(&node.store), Arc::clone(&signers), signer, policy.max_retention);
+            let path = StorePath::new(
+                Arc::clone(&node.store),
+                Arc::clone(&signers),
+                signer,
+                policy.max_retention,
+                retrieve.damage(),
+            );
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;

@@ -18,7 +18,6 @@ use std::time::Duration;
 use das_common::alarm::Alarms;
 use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
-use das_common::fault;
 use das_common::http::rest::{EncodedBatch, Scope};
 use das_common::rest_reader::{ReadError, RestReader};
 use das_common::single_flight::{Landed, SingleFlight};
@@ -29,6 +28,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::clock::unix_time;
+use crate::damage::Damage;
 use crate::storage::{BatchStore, Lookup, StorageError};
 
 /// Batches that are read from the disk at once; further ones wait. Each is in memory twice, as it is and as it is served.
@@ -120,7 +120,7 @@ struct Sources {
     look_slots: Semaphore,
     times: Times,
     fetched: Fetched,
-    alarms: Alarms,
+    damage: Damage,
     found: FoundIn,
 }
 
@@ -160,8 +160,9 @@ impl Retrieve {
             .build();
         let absent = moka::sync::Cache::builder().max_capacity(MAX_ABSENT).time_to_live(times.absent).build();
         let (look_slots, found) = (Semaphore::new(MAX_LOOKS), FoundIn::new());
+        let damage = Damage::new(alarms);
         let sources =
-            Arc::new(Sources { store, cache, fallback, absent, look_slots, times, fetched, alarms, found });
+            Arc::new(Sources { store, cache, fallback, absent, look_slots, times, fetched, damage, found });
         Self { sources, looks: SingleFlight::default(), questions: SingleFlight::default() }
     }
 
@@ -220,6 +221,12 @@ impl Retrieve {
     /// A batch that is gone from the disk must go from the cache too.
     pub fn forget(&self, hash: &DataHash) {
         self.sources.cache.invalidate(hash);
+        self.sources.damage.ended(hash);
+    }
+
+    /// What is known to be damaged, for whoever heals it.
+    pub fn damage(&self) -> Damage {
+        self.sources.damage.clone()
     }
 }
 
@@ -227,7 +234,11 @@ impl Sources {
     async fn look(&self, hash: &DataHash) -> Here {
         let _slot = self.look_slots.acquire().await.expect("the semaphore is never closed");
         match self.store.get_as(*hash, |batch| EncodedBatch::new(&batch)).await {
-            Ok(Lookup::Found(encoded)) => Here::Found(self.keep(hash, encoded)),
+            Ok(Lookup::Found(encoded)) => {
+                // A read that began before it was healed may have reported it since.
+                self.damage.ended(hash);
+                Here::Found(self.keep(hash, encoded))
+            }
             Ok(Lookup::Absent) => Here::Absent,
             Ok(Lookup::Damaged) => {
                 self.report_damage(hash);
@@ -271,17 +282,17 @@ impl Sources {
     fn report_damage(&self, hash: &DataHash) {
         error!(%hash, "the bytes on disk are not those of this hash");
         metrics::counter!("das_node_damaged_batches_total").increment(1);
-        self.alarms.raise_fault(
-            fault::READ_CORRUPT,
-            format!("the bytes of {hash} on disk are not those that were stored"),
-        );
+        self.damage.found(hash);
     }
 
     async fn store_fetched(&self, batch: &VerifiedBatch) {
         let now = unix_time();
         let stored = async {
             let Some(timeout) = self.keep_until(&batch.hash(), now)? else { return Ok(()) };
-            self.store.put(batch, timeout, now).await.map(|_| ())
+            self.store.put(batch, timeout, now).await?;
+            // Whatever that did, the bytes on disk are right now.
+            self.damage.ended(&batch.hash());
+            Ok::<_, StorageError>(())
         };
         if let Err(error) = stored.await {
             warn!(%error, hash = %batch.hash(), "a batch that was fetched could not be stored");

@@ -19,6 +19,7 @@ use metrics::{Histogram, histogram};
 use thiserror::Error;
 
 use crate::clock::unix_time;
+use crate::damage::Damage;
 use crate::signer::{SignError, Signer};
 use crate::storage::{BatchStore, PutOutcome, StorageError};
 
@@ -73,6 +74,7 @@ pub struct StorePath {
     signers: Arc<StoreSigners>,
     signer: Arc<dyn Signer>,
     max_retention: Duration,
+    damage: Damage,
     keyset_hash: DataHash,
     stages: Stages,
 }
@@ -104,9 +106,10 @@ impl StorePath {
         signers: Arc<StoreSigners>,
         signer: Arc<dyn Signer>,
         max_retention: Duration,
+        damage: Damage,
     ) -> Self {
         let keyset_hash = Keyset::single(signer.public_key().clone()).hash();
-        Self { store, signers, signer, max_retention, keyset_hash, stages: Stages::new() }
+        Self { store, signers, signer, max_retention, damage, keyset_hash, stages: Stages::new() }
     }
 
     /// Stores a batch for whoever signed the request.
@@ -133,6 +136,7 @@ impl StorePath {
         let written = Instant::now();
         if outcome == PutOutcome::Healed {
             tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");
+            self.damage.ended(&batch.hash());
         }
         let signature = self.signer.sign(batch.hash(), timeout).await?;
         self.stages.hash.record(hashed - begun);

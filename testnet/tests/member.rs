@@ -108,7 +108,10 @@ fn a_mirror_fills_itself_with_what_is_asked_for_and_heals_from_others() {
     rot(mirror_data.path(), &whole);
     let mut mirror = node(mirror_data.path(), &options).start().unwrap();
     assert_serves(&mirror, &whole);
-    assert_eq!(alarms(&mirror), ["DAS-READ-002"], "rot is not kept quiet");
+    assert_eq!(alarms(&mirror), [""; 0], "healed from the member");
+    let said = status(&mirror);
+    assert_eq!(said["canStore"], false, "a mirror has no key");
+    assert!(said["reasons"][0].as_str().unwrap().contains("no key"), "{said}");
     source.stop().unwrap();
     assert_serves(&mirror, &whole);
     mirror.stop().unwrap();
@@ -128,8 +131,10 @@ fn a_member_without_others_says_that_a_batch_is_damaged_and_is_healed_by_a_store
     rot(data.path(), &whole);
     let mut server = member(data.path(), &[]).start().unwrap();
     assert_eq!(get(&server, &whole).status, 503, "not 404: the batch is known");
+    assert_eq!(alarms(&server), ["DAS-READ-002"], "rot is not kept quiet");
     assert!(store(&server, &whole)["result"]["sig"].is_string());
     assert_serves(&server, &whole);
+    assert_eq!(alarms(&server), [""; 0], "healed by the store");
     server.stop().unwrap();
 }
 
