@@ -36,6 +36,7 @@ use self::strategy::{ExploreExploit, Sample, StrategyOptions};
 use self::url_list::{ListWalk, MAX_LIST_BYTES};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
+use crate::fault::{self, Coded, Fault};
 use crate::http::client::{Endpoint, EndpointError, HttpClient, HttpError};
 use crate::http::rest::Scope;
 use crate::wire::parse_get_by_hash;
@@ -138,6 +139,15 @@ pub enum ReadError {
     NoEndpoints,
 }
 
+impl Coded for ReadError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::NotFound { .. } => fault::READ_NOT_FOUND,
+            Self::Unavailable { .. } | Self::NoEndpoints => fault::READ_FALLBACK,
+        }
+    }
+}
+
 fn listed(failures: &[Failure]) -> String {
     let texts = failures.iter().map(|failure| match &failure.reason {
         // These name the endpoint themselves.
@@ -207,6 +217,14 @@ impl RestReader {
 
     /// Reads the batch from the first endpoint that has it, where `scope` says that the endpoints may look for it.
     pub async fn get_within(&self, hash: &DataHash, scope: Scope) -> Result<VerifiedBatch, ReadError> {
+        let read = self.read(hash, scope).await;
+        if let Err(error) = &read {
+            fault::count(error.fault());
+        }
+        read
+    }
+
+    async fn read(&self, hash: &DataHash, scope: Scope) -> Result<VerifiedBatch, ReadError> {
         let (order, wait) = {
             let mut state = self.shared.state.lock();
             let order = state.strategy.next_order(&mut rand::rng());
@@ -290,6 +308,8 @@ impl RestReader {
                 Err(reason) => warn!(%reason, "an online URL list cannot be fetched"),
             }
             if root && walk.is_empty() {
+                fault::count(fault::READ_LIST);
+                warn!(code = fault::READ_LIST.code, "{}", fault::READ_LIST.text);
                 return false;
             }
             root = false;
@@ -330,6 +350,11 @@ impl RestReader {
             hedge.observe(*latency);
         }
         for (endpoint, reason, latency) in &race.failed {
+            if let AttemptError::WrongData { hash } = reason {
+                let lies = fault::READ_ENDPOINT_LIES;
+                fault::count(lies);
+                warn!(code = lies.code, %endpoint, %hash, "{}", lies.text);
+            }
             // That nobody has a batch says nothing against anybody.
             if race.winner.is_some() || !matches!(reason, AttemptError::NotFound) {
                 record(endpoint, *latency, false);

@@ -31,6 +31,7 @@ use tracing::Instrument;
 use super::answers::{AnswerBudget, Counted};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
+use crate::fault;
 use crate::telemetry::{Meter, request_span};
 use crate::wire::{self, ExpirationPolicy};
 
@@ -268,6 +269,7 @@ impl<S: BatchSource> Port<S> {
                     && let Err(error) = self.answers.fill_counted(&mut response, body, Some(&counted)).await
                 {
                     self.meter.failed(started);
+                    fault::count(fault::NET_OVERLOADED);
                     tracing::debug!(%hash, %error, "a batch was not sent");
                     return empty(StatusCode::SERVICE_UNAVAILABLE);
                 }

@@ -9,6 +9,7 @@ use http_body::Body as _;
 use tracing::Instrument;
 
 use super::{Methods, RpcLimits, engine, media_type};
+use crate::fault;
 use crate::http::answers::AnswerBudget;
 use crate::http::body::{BodyBudget, BodyError, Overlong, read};
 use crate::telemetry::request_span;
@@ -48,7 +49,10 @@ pub(super) async fn respond<M: Methods>(
     let mut response = json(Vec::new());
     match answers.fill(&mut response, answer.into()).await {
         Ok(()) => response,
-        Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Err(error) => {
+            fault::count(fault::NET_OVERLOADED);
+            plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+        }
     }
 }
 
@@ -82,7 +86,10 @@ fn broken(error: &BodyError) -> Response {
     let status = match error {
         BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        BodyError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        BodyError::Overloaded => {
+            fault::count(fault::NET_OVERLOADED);
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         BodyError::Incomplete(_) => StatusCode::BAD_REQUEST,
     };
     let mut response = plain(status, format!("{error}\n"));

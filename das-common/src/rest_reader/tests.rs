@@ -138,8 +138,10 @@ async fn missing_and_unreachable_are_told_apart() {
     let (without, _) = mirror(|| (StatusCode::NOT_FOUND, String::new())).await;
     let error = reader(vec![without.clone()]).get(&hash).await.unwrap_err();
     assert!(matches!(error, ReadError::NotFound { asked: 1, .. }), "{error}");
+    assert_eq!(error.fault(), fault::READ_NOT_FOUND);
     let error = reader(vec![without, "http://127.0.0.1:1".to_owned()]).get(&hash).await.unwrap_err();
     assert!(matches!(&error, ReadError::Unavailable { failures, .. } if failures.len() == 2), "{error}");
+    assert_eq!(error.fault(), fault::READ_FALLBACK);
     assert!(matches!(reader(Vec::new()).get(&hash).await, Err(ReadError::NoEndpoints)));
 }
 
