@@ -127,13 +127,13 @@ pub struct LogEnd {
     pub offset: u64,
 }
 
-fn encode(record: &impl Encode) -> Vec<u8> {
+pub(super) fn encode(record: &impl Encode) -> Vec<u8> {
     let mut out = vec![RECORD_VERSION];
     bincode::encode_into_std_write(record, &mut out, bincode::config::standard()).expect("writing to memory");
     out
 }
 
-fn decode<T: Decode<()>>(family: &'static str, bytes: &[u8]) -> Result<T, IndexError> {
+pub(super) fn decode<T: Decode<()>>(family: &'static str, bytes: &[u8]) -> Result<T, IndexError> {
     let damaged = || IndexError::Record { family, version: bytes.first().copied() };
     let (version, rest) = bytes.split_first().ok_or_else(damaged)?;
     if *version != RECORD_VERSION {

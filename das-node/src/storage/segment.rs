@@ -106,7 +106,7 @@ fn check(storage: &StorageId, before: &[u8]) -> [u8; 16] {
 }
 
 impl RecordHeader {
-    fn encode(&self, storage: &StorageId, segment: u64) -> [u8; RECORD_HEADER] {
+    pub(super) fn encode(&self, storage: &StorageId, segment: u64) -> [u8; RECORD_HEADER] {
         let mut out = [0; RECORD_HEADER];
         out[0..4].copy_from_slice(RECORD_MAGIC);
         out[4] = RECORD_VERSION;
