@@ -159,6 +159,11 @@ impl CodingId {
         Self(keccak256(&bytes))
     }
 
+    /// A coding id as somebody stated it.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

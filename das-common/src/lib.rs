@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod chunked;
 pub mod committee;
 pub mod config;
+pub mod custody;
 pub mod data_hash;
 pub mod erasure;
 pub mod fault;
