@@ -13,6 +13,11 @@
 //! rpc = "http://127.0.0.1:9876"
 //! rest = "http://127.0.0.1:9877"
 //! peer = "/dns4/alice.example.org/tcp/9879"   # optional
+//!
+//! [[mirror]]                    # optional: who keeps copies without signing
+//! name = "reader"
+//! peer = "/dns4/reader.example.org/tcp/9879"  # optional
+//! peer-id = "12D3KooW..."       # vouches for it, as a mirror has no BLS key
 //! ```
 //!
 //! | symbol | here | meaning |
@@ -33,6 +38,7 @@ use crate::keyset::Keyset;
 mod error;
 mod file;
 mod member;
+mod mirror;
 mod nitro;
 mod policy;
 mod promise;
@@ -42,6 +48,7 @@ mod tests;
 pub use error::{CommitteeError, Place, Problem, UrlProblem};
 pub use file::MAX_FILE_BYTES;
 pub use member::{MAX_NAME, Member, PeerAddress};
+pub use mirror::{MAX_MIRRORS, Mirror};
 pub use policy::{Policy, PolicyError};
 pub use promise::{LossBounds, Promise};
 
@@ -50,6 +57,7 @@ pub use promise::{LossBounds, Promise};
 pub struct Committee {
     policy: Policy,
     members: Vec<Member>,
+    mirrors: Vec<Mirror>,
     keyset: Keyset,
 }
 
@@ -84,10 +92,10 @@ impl Committee {
         nitro::check_agreement(self, assumed_honest, backends)
     }
 
-    fn new(policy: Policy, members: Vec<Member>) -> Result<Self, Problem> {
+    fn new(policy: Policy, members: Vec<Member>, mirrors: Vec<Mirror>) -> Result<Self, Problem> {
         let keys = members.iter().map(|member| member.public_key.clone()).collect();
         let keyset = Keyset::new(policy.assumed_honest(), keys)?;
-        Ok(Self { policy, members, keyset })
+        Ok(Self { policy, members, mirrors, keyset })
     }
 
     /// n, H and k, and what follows from them.
@@ -98,6 +106,11 @@ impl Committee {
     /// The members; a member's position is its signer index and its shard index.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// The mirrors that the members let in.
+    pub fn mirrors(&self) -> &[Mirror] {
+        &self.mirrors
     }
 
     /// H.
@@ -152,10 +165,16 @@ pub struct CodingId([u8; 32]);
 impl CodingId {
     fn of(keyset_hash: DataHash, policy: &Policy) -> Self {
         let small = |number: u64| u8::try_from(number).expect("a policy's numbers are at most 64");
+        let numbers = [policy.honest_members(), policy.data_shards(), policy.members()].map(small);
+        Self::of_facts(crate::erasure::CODE_VERSION, &keyset_hash, numbers)
+    }
+
+    /// Of facts that nobody checked: H, k and n in this order.
+    pub(crate) fn of_facts(code_version: u8, keyset_hash: &DataHash, numbers: [u8; 3]) -> Self {
         let mut bytes = b"das coding id".to_vec();
-        bytes.push(crate::erasure::CODE_VERSION);
+        bytes.push(code_version);
         bytes.extend_from_slice(keyset_hash.as_bytes());
-        bytes.extend([policy.honest_members(), policy.data_shards(), policy.members()].map(small));
+        bytes.extend(numbers);
         Self(keccak256(&bytes))
     }
 

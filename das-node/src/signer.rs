@@ -1,5 +1,9 @@
 //! Who holds the BLS key.
+//!
+//! A signer signs certificates' words, bindings of peer keys, and (once, in its public key) the proof that it has the
+//! key: nothing else, so that a signer in a process of its own can refuse all else.
 
+use das_common::binding::Binding;
 use das_common::bls::{PublicKey, SecretKey, Signature};
 use das_common::certificate::signed_bytes_v1;
 use das_common::data_hash::DataHash;
@@ -24,6 +28,10 @@ pub trait Signer: Send + Sync {
 
     /// Signs "this batch is kept until `timeout`" (unix seconds).
     fn sign(&self, data_hash: DataHash, timeout: u64) -> BoxFuture<'_, Result<Signature, SignError>>;
+
+    /// Signs "this peer key speaks for this member". The binding is given whole, so that the signer itself makes the
+    /// digest that it signs.
+    fn sign_binding(&self, binding: &Binding) -> BoxFuture<'_, Result<Signature, SignError>>;
 }
 
 /// A key in this process's memory.
@@ -47,6 +55,11 @@ impl Signer for LocalSigner {
 
     fn sign(&self, data_hash: DataHash, timeout: u64) -> BoxFuture<'_, Result<Signature, SignError>> {
         let signature = self.secret.sign(&signed_bytes_v1(&data_hash, timeout));
+        Box::pin(std::future::ready(Ok(signature)))
+    }
+
+    fn sign_binding(&self, binding: &Binding) -> BoxFuture<'_, Result<Signature, SignError>> {
+        let signature = self.secret.sign(&binding.digest());
         Box::pin(std::future::ready(Ok(signature)))
     }
 }

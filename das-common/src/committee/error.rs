@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::PolicyError;
+use crate::binding::PeerKeyError;
 use crate::bls::PublicKeyError;
 use crate::keyset::KeysetError;
 
@@ -140,10 +141,28 @@ pub enum Problem {
         /// The text given.
         got: String,
     },
+    /// Too many mirrors.
+    #[error("{got} mirrors; a committee file names at most {limit}")]
+    Mirrors {
+        /// How many.
+        got: usize,
+        /// How many are possible.
+        limit: usize,
+    },
+    /// A mirror's peer id that is none.
+    #[error("peer-id of {mirror} is {got:?}: {source}; das-node prints its own at the start")]
+    PeerId {
+        /// The mirror's name.
+        mirror: String,
+        /// The text given.
+        got: String,
+        /// Why not.
+        source: PeerKeyError,
+    },
     /// Two members share what only one can have.
     #[error("{field} of {member} is that of {other} already: {value}")]
     Repeated {
-        /// `name`, `public-key`, `url` or `peer`.
+        /// `name`, `public-key`, `url`, `peer` or `peer-id`.
         field: &'static str,
         /// The later member's name.
         member: String,

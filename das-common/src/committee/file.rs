@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::error::{CommitteeError, Place, Problem};
 use super::member::{Member, PeerAddress, check_distinct, check_name, parse_key, parse_url};
+use super::mirror::{self, MAX_MIRRORS, Mirror};
 use super::{Committee, Policy};
 
 /// The longest committee file that is read: 64 members need a tenth of it.
@@ -24,6 +25,8 @@ struct File {
     data_shards: Spanned<i64>,
     #[serde(default)]
     member: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    mirror: Vec<Spanned<MirrorEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +37,14 @@ struct Entry {
     rpc: Spanned<String>,
     rest: Spanned<String>,
     peer: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct MirrorEntry {
+    name: Spanned<String>,
+    peer: Option<Spanned<String>>,
+    peer_id: Spanned<String>,
 }
 
 /// A problem and where in the text it is.
@@ -98,7 +109,27 @@ fn check(text: &str) -> Result<Committee, Located> {
         check_distinct(&members, &member).map_err(at(entry))?;
         members.push(member);
     }
-    Committee::new(policy, members).map_err(|problem| Located(None, problem))
+    if let Some(first) = file.mirror.get(MAX_MIRRORS) {
+        return Err(at(first)(Problem::Mirrors { got: file.mirror.len(), limit: MAX_MIRRORS }));
+    }
+    let mut mirrors = Vec::with_capacity(file.mirror.len());
+    for entry in &file.mirror {
+        let mirror = check_mirror(entry.get_ref())?;
+        mirror::check_distinct(&members, &mirrors, &mirror).map_err(at(entry))?;
+        mirrors.push(mirror);
+    }
+    Committee::new(policy, members, mirrors).map_err(|problem| Located(None, problem))
+}
+
+fn check_mirror(entry: &MirrorEntry) -> Result<Mirror, Located> {
+    let name = entry.name.get_ref();
+    check_name(name).map_err(at(&entry.name))?;
+    let peer = |text: &Spanned<String>| PeerAddress::parse(name, text.get_ref()).map_err(at(text));
+    Ok(Mirror {
+        peer: entry.peer.as_ref().map(peer).transpose()?,
+        peer_key: mirror::parse_key(name, entry.peer_id.get_ref()).map_err(at(&entry.peer_id))?,
+        name: name.clone(),
+    })
 }
 
 fn check_member(entry: &Entry) -> Result<Member, Located> {

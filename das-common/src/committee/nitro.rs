@@ -26,7 +26,7 @@ pub(super) fn committee(assumed_honest: u64, backends: &str) -> Result<Committee
         "members" => error(BACKENDS, None, source.into()),
         _ => error(ASSUMED_HONEST, None, PolicyError { field: "assumed-honest", ..source }.into()),
     })?;
-    Committee::new(policy, members).map_err(|problem| error(BACKENDS, None, problem))
+    Committee::new(policy, members, Vec::new()).map_err(|problem| error(BACKENDS, None, problem))
 }
 
 pub(super) fn check_agreement(

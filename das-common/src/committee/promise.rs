@@ -42,10 +42,10 @@ pub struct Promise {
     pub hot: LossBounds,
     /// The bounds once members hold shards (the same as `hot` when k is 1).
     pub cold: LossBounds,
-    /// Bytes kept by the whole committee per byte stored while the batch is hot, and today also when it is cold.
-    pub storage_factor_today: f64,
+    /// Bytes kept by the whole committee per byte stored while the batch is hot.
+    pub storage_factor_hot: f64,
     /// Bytes kept by the whole committee per byte stored once the batch is kept as shards.
-    pub storage_factor_coded: f64,
+    pub storage_factor_cold: f64,
 }
 
 impl Promise {
@@ -60,7 +60,7 @@ impl Promise {
         };
         let cold = bounds(k);
         #[expect(clippy::cast_precision_loss, reason = "both are at most 64")]
-        let (storage_factor_today, storage_factor_coded) = (n as f64, n as f64 / k as f64);
+        let (storage_factor_hot, storage_factor_cold) = (n as f64, n as f64 / k as f64);
         Self {
             members: n,
             honest_members: policy.honest_members(),
@@ -71,8 +71,8 @@ impl Promise {
             may_be_down_for_reading: cold.worst_may_be_lost,
             hot: bounds(1),
             cold,
-            storage_factor_today,
-            storage_factor_coded,
+            storage_factor_hot,
+            storage_factor_cold,
         }
     }
 
@@ -94,10 +94,10 @@ impl fmt::Display for Promise {
         writeln!(f, "may be down for writing               {}", of(self.may_be_down_for_writing, n))?;
         writeln!(f, "may be down for reading               {} holders", of(self.may_be_down_for_reading, k))?;
         if self.is_coded() {
-            let (today, coded) = (self.storage_factor_today, self.storage_factor_coded);
-            writeln!(f, "storage per byte                      {coded:.2} as shards; today {today:.0}")?;
+            let (hot, cold) = (self.storage_factor_hot, self.storage_factor_cold);
+            writeln!(f, "storage per byte                      {cold:.2} as shards; {hot:.0} while hot")?;
         } else {
-            writeln!(f, "storage per byte                      {:.0}", self.storage_factor_today)?;
+            writeln!(f, "storage per byte                      {:.0}", self.storage_factor_hot)?;
         }
         writeln!(f)?;
         writeln!(f, "losses that a batch survives          hot (whole)   cold (shards)")?;
@@ -116,7 +116,7 @@ impl fmt::Display for Promise {
             )?;
             writeln!(
                 f,
-                "Until members code cold batches, every batch stays hot and the first column holds."
+                "Members that keep every batch whole (custody.whole-only) stay in the first column."
             )?;
         }
         Ok(())
@@ -135,14 +135,14 @@ mod tests {
     fn the_default_committee() {
         let p = promise(6, 4, 3);
         assert_eq!((p.assumed_honest, p.threshold, p.may_be_down_for_writing), (2, 5, 1));
-        assert_eq!((p.storage_factor_coded, p.storage_factor_today), (2.0, 6.0));
+        assert_eq!((p.storage_factor_cold, p.storage_factor_hot), (2.0, 6.0));
         let hot =
             LossBounds { needed: 1, worst_may_be_lost: 4, worst_honest_may_be_lost: 2, best_may_be_lost: 5 };
         let cold =
             LossBounds { needed: 3, worst_may_be_lost: 2, worst_honest_may_be_lost: 0, best_may_be_lost: 3 };
         assert_eq!((p.hot, p.cold), (hot, cold));
         let text = p.to_string();
-        assert!(text.contains("2.00 as shards; today 6"), "{text}");
+        assert!(text.contains("2.00 as shards; 6 while hot"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 110), "{text}");
     }
 

@@ -234,3 +234,28 @@ fn files_are_named_in_errors_and_bounded() {
     std::fs::write(&path, file(2, 1, &three())).unwrap();
     assert_eq!(Committee::load(&path).unwrap().members().len(), 3);
 }
+
+#[test]
+fn mirrors_are_named_by_their_peer_ids() {
+    let ids: Vec<String> = (1..=3).map(|i| crate::binding::PeerKey::new([i; 32]).to_string()).collect();
+    let with = |mirrors: &str| Committee::parse(&format!("{}{mirrors}", file(2, 1, &three())));
+    let mirror = |name: &str, rest: &str| format!("[[mirror]]\nname = \"{name}\"\n{rest}\n");
+    let id = |i: usize| format!("peer-id = \"{}\"", ids[i]);
+    let good =
+        mirror("reader", &format!("{}\npeer = \"/ip4/10.0.0.9/tcp/9879\"", id(0))) + &mirror("r2", &id(1));
+    let committee = with(&good).unwrap();
+    assert_eq!(committee.mirrors().len(), 2);
+    assert_eq!(committee.mirrors()[0].peer_key.to_string(), ids[0]);
+    assert_eq!(committee.mirrors()[0].peer.as_ref().unwrap().as_str(), "/ip4/10.0.0.9/tcp/9879");
+    // Mirrors are no part of what the members sign.
+    assert_eq!(committee.coding_id(), with("").unwrap().coding_id());
+    let error = |text: &str| with(text).unwrap_err().to_string();
+    assert!(error(&mirror("m1", &id(0))).contains("name of m1 is that of m1 already"));
+    assert!(error(&mirror("x", "peer-id = \"12D3\"")).contains("peer-id of x is \"12D3\": not the peer id"));
+    assert!(error(&mirror("x", "")).contains("missing field `peer-id`"));
+    assert!(
+        error(&(mirror("x", &id(0)) + &mirror("y", &id(0)))).contains("peer-id of y is that of x already")
+    );
+    let many: String = (0..=MAX_MIRRORS).map(|i| mirror(&format!("x{i}"), &id(0))).collect();
+    assert!(error(&many).contains("65 mirrors; a committee file names at most 64"));
+}

@@ -53,6 +53,21 @@ pub const CERTIFICATES: &str = "das_certificates_total";
 /// Batches that members which failed are still to be given.
 pub const RETRY_BATCHES: &str = "das_retry_batches";
 
+/// Members and mirrors that are connected.
+pub const PEER_CONNECTED: &str = "das_peer_connected";
+/// Whether a member or mirror is connected (1) or not (0), by `member`.
+pub const PEER_UP: &str = "das_peer_up";
+/// Time of a ping there and back, by `member`.
+pub const PEER_RTT_SECONDS: &str = "das_peer_rtt_seconds";
+/// Calls of members that failed, by `member`.
+pub const PEER_DIALS_FAILED: &str = "das_peer_dials_failed_total";
+/// Connections, requests and messages of peers that were refused, by `reason`.
+pub const PEER_REFUSED: &str = "das_peer_refused_total";
+/// Frames exchanged with peers, by `direction` (in, out) and `kind` (request, answer, gossip).
+pub const PEER_FRAMES: &str = "das_peer_frames_total";
+/// Bytes of those frames.
+pub const PEER_BYTES: &str = "das_peer_bytes_total";
+
 /// Resident memory of the process.
 pub const PROCESS_MEMORY: &str = "process_resident_memory_bytes";
 /// Files the process has open.
