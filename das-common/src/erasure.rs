@@ -138,7 +138,8 @@ impl Code {
 
     /// All shards of the data. Needs n / k times the data's memory; see [`Code::encode_one`] for less.
     pub fn encode(&self, data: &[u8]) -> Encoded {
-        let mut shards = vec![Vec::with_capacity(self.length_of_shards_of(data)); self.shards()];
+        let length = self.length_of_shards_of(data);
+        let mut shards: Vec<Vec<u8>> = (0..self.shards()).map(|_| Vec::with_capacity(length)).collect();
         let tree = stripes::for_each(self, data, |index, bytes| shards[index].extend_from_slice(bytes));
         let root = tree.root();
         let shards = shards.into_iter().enumerate();

@@ -1,13 +1,17 @@
 //! The two levels of Merkle trees under a root; the module above draws them.
 
 use super::{CODE_VERSION, Code, LEAF_BYTES, Root};
-use crate::keccak::keccak256;
+use crate::keccak::{keccak256, keccak256_many};
 
 pub(super) type Hash = [u8; 32];
 
 const LEAF: u8 = 0x10;
 const NODE: u8 = 0x11;
 const ROOT: u8 = 0x12;
+
+/// How many leaves are hashed at once: enough to fill the lanes of the widest registers a few times over, few enough
+/// that they stay in a core's cache.
+pub(super) const RUN: usize = 32;
 
 pub(super) fn leaf(bytes: &[u8]) -> Hash {
     debug_assert!(bytes.len() <= LEAF_BYTES);
@@ -16,11 +20,30 @@ pub(super) fn leaf(bytes: &[u8]) -> Hash {
     keccak256(&input[..=bytes.len()])
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// The leaves of these bytes, of which only the last may be shorter than [`LEAF_BYTES`].
+pub(super) fn leaves(bytes: &[u8]) -> Vec<Hash> {
+    let mut hashes = Vec::with_capacity(bytes.len().div_ceil(LEAF_BYTES));
+    let mut inputs = [[LEAF; 1 + LEAF_BYTES]; RUN];
+    for run in bytes.chunks(RUN * LEAF_BYTES) {
+        let mut prefixed: [&[u8]; RUN] = [&[]; RUN];
+        for ((bytes, input), prefixed) in run.chunks(LEAF_BYTES).zip(&mut inputs).zip(&mut prefixed) {
+            input[1..=bytes.len()].copy_from_slice(bytes);
+            *prefixed = &input[..=bytes.len()];
+        }
+        hashes.extend(keccak256_many(&prefixed[..run.len().div_ceil(LEAF_BYTES)]));
+    }
+    hashes
+}
+
+fn node_input(left: &Hash, right: &Hash) -> [u8; 65] {
     let mut input = [NODE; 65];
     input[1..33].copy_from_slice(left);
     input[33..].copy_from_slice(right);
-    keccak256(&input)
+    input
+}
+
+fn node(left: &Hash, right: &Hash) -> Hash {
+    keccak256(&node_input(left, right))
 }
 
 pub(super) fn root(code: &Code, data_length: u64, top: &Hash) -> Root {
@@ -33,13 +56,12 @@ pub(super) fn root(code: &Code, data_length: u64, top: &Hash) -> Root {
 
 /// The hash of the level above: pairs, and an odd last node as it is.
 fn level_above(level: &[Hash]) -> Vec<Hash> {
-    level
-        .chunks(2)
-        .map(|pair| match pair {
-            [left, right] => node(left, right),
-            odd => odd[0],
-        })
-        .collect()
+    let (pairs, odd) = level.as_chunks::<2>();
+    let inputs: Vec<[u8; 65]> = pairs.iter().map(|[left, right]| node_input(left, right)).collect();
+    let inputs: Vec<&[u8]> = inputs.iter().map(<[u8; 65]>::as_slice).collect();
+    let mut above = keccak256_many(&inputs);
+    above.extend_from_slice(odd);
+    above
 }
 
 /// The top of the tree over these nodes (at least one).
@@ -99,13 +121,34 @@ pub(super) struct Accumulator {
 }
 
 impl Accumulator {
-    pub(super) fn push(&mut self, mut hash: Hash) {
-        for _ in 0..self.count.trailing_ones() {
+    /// Hashes the leaves of these bytes and takes them up; only the last leaf of a tree may be short.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        for run in bytes.chunks(RUN * LEAF_BYTES) {
+            self.extend(&leaves(run));
+        }
+    }
+
+    /// Takes up leaves. As many as make a complete subtree at this position become one node level by level, because
+    /// the nodes of one level do not wait for each other and are hashed in lanes.
+    fn extend(&mut self, mut leaves: &[Hash]) {
+        while !leaves.is_empty() {
+            let aligned = self.count.trailing_zeros();
+            let height = leaves.len().ilog2().min(aligned);
+            let (subtree, rest) = leaves.split_at(1 << height);
+            let hash = if height == 0 { subtree[0] } else { top(subtree) };
+            self.push(hash, height);
+            leaves = rest;
+        }
+    }
+
+    /// Takes up the top of a complete subtree of this height; the leaves before it must be a multiple of its own.
+    fn push(&mut self, mut hash: Hash, height: u32) {
+        for _ in 0..(self.count >> height).trailing_ones() {
             let left = self.peaks.pop().expect("there is a peak for every set bit of the count");
             hash = node(&left, &hash);
         }
         self.peaks.push(hash);
-        self.count += 1;
+        self.count += 1 << height;
     }
 
     /// The top; there must have been a leaf.
@@ -140,9 +183,11 @@ mod tests {
         for count in 1..=70_u64 {
             let nodes: Vec<Hash> = (0..count).map(|i| leaf(&i.to_be_bytes())).collect();
             let expected = top(&nodes);
-            let mut accumulator = Accumulator::default();
-            nodes.iter().for_each(|node| accumulator.push(*node));
-            assert_eq!(accumulator.top(), expected, "{count} leaves");
+            for piece in [1, 2, 3, 5, 8, 32, 64, 70] {
+                let mut accumulator = Accumulator::default();
+                nodes.chunks(piece).for_each(|nodes| accumulator.extend(nodes));
+                assert_eq!(accumulator.top(), expected, "{count} leaves, {piece} at a time");
+            }
             for index in 0..count {
                 let i = usize::try_from(index).unwrap();
                 let path = path(&nodes, i);

@@ -113,13 +113,21 @@ impl Shard {
     /// Checks that this is the shard of its index under the root. Costs one hash of the shard, and only after its length
     /// and the proof's were found right.
     pub fn check(self, code: &Code, root: &Root) -> Result<CheckedShard, ShardError> {
+        let checked = self.prove(code)?;
+        let (got, expected) = (checked.root, *root);
+        if got == expected { Ok(checked) } else { Err(ShardError::Root { got, expected }) }
+    }
+
+    /// Finds the root that this is the shard of its index under. Whose root that is, nobody knows yet: every liar can
+    /// make one. Costs what [`Shard::check`] costs.
+    pub fn prove(self, code: &Code) -> Result<CheckedShard, ShardError> {
         check_index(code, self.index)?;
         check_length(self.bytes.len(), code.shard_length(self.data_length), self.data_length)?;
         check_proof_length(self.proof.len(), merkle::path_length(self.index.into(), code.shards.into()))?;
         let mut tree = Accumulator::default();
-        self.bytes.chunks(LEAF_BYTES).for_each(|bytes| tree.push(merkle::leaf(bytes)));
-        check_root(code, self.index, self.data_length, tree.top(), &self.proof, root)?;
-        Ok(CheckedShard { code: code.clone(), root: *root, shard: self })
+        tree.push_bytes(&self.bytes);
+        let root = root_above(code, self.index, self.data_length, tree.top(), &self.proof);
+        Ok(CheckedShard { code: code.clone(), root, shard: self })
     }
 }
 
@@ -164,7 +172,7 @@ impl CheckedShard {
         let leaves = self.code.leaves(self.shard.data_length);
         check_leaf(leaf, leaves)?;
         let position = usize::try_from(leaf).expect("the shard is in memory, so its leaves can be counted");
-        let hashes: Vec<Hash> = self.shard.bytes.chunks(LEAF_BYTES).map(merkle::leaf).collect();
+        let hashes: Vec<Hash> = merkle::leaves(&self.shard.bytes);
         let mut path = merkle::path(&hashes, position);
         path.extend_from_slice(&self.shard.proof);
         let start = position * LEAF_BYTES;
@@ -194,7 +202,8 @@ impl LeafProof {
         let (in_shard, above) = self.path.split_at(in_shard);
         let top = merkle::climb(merkle::leaf(&self.bytes), self.leaf, leaves, in_shard);
         let top = top.expect("the path was cut to the length that the tree's shape demands");
-        check_root(code, self.shard, self.data_length, top, above, root)
+        let (got, expected) = (root_above(code, self.shard, self.data_length, top, above), *root);
+        if got == expected { Ok(()) } else { Err(ShardError::Root { got, expected }) }
     }
 }
 
@@ -256,16 +265,8 @@ fn check_proof_length(got: usize, expected: usize) -> Result<(), ShardError> {
     if got == expected { Ok(()) } else { Err(ShardError::ProofLength { got, expected }) }
 }
 
-fn check_root(
-    code: &Code,
-    index: u8,
-    data_length: u64,
-    shard_top: Hash,
-    proof: &[Hash],
-    expected: &Root,
-) -> Result<(), ShardError> {
+/// The root over a shard's top; the proof must have the length that the tree's shape demands.
+fn root_above(code: &Code, index: u8, data_length: u64, shard_top: Hash, proof: &[Hash]) -> Root {
     let top = merkle::climb(shard_top, index.into(), code.shards.into(), proof);
-    let top = top.expect("the proof has the length that the tree's shape demands");
-    let got = merkle::root(code, data_length, &top);
-    if got == *expected { Ok(()) } else { Err(ShardError::Root { got, expected: *expected }) }
+    merkle::root(code, data_length, &top.expect("the proof has the length that the tree's shape demands"))
 }

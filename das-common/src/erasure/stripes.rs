@@ -1,10 +1,10 @@
 //! Encoding and rebuilding stripe by stripe: a stripe is the same range of bytes of every shard.
 
-use super::merkle::{Accumulator, ShardTree, leaf};
+use super::merkle::{Accumulator, RUN, ShardTree};
 use super::{Code, LEAF_BYTES};
 
-/// The length of a stripe: whole leaves, and a few of them fit a core's cache.
-const STRIPE_BYTES: usize = 32 * LEAF_BYTES;
+/// The length of a stripe: the leaves that are hashed at once, and a few stripes fit a core's cache.
+const STRIPE_BYTES: usize = RUN * LEAF_BYTES;
 
 static ZEROES: [u8; STRIPE_BYTES] = [0; STRIPE_BYTES];
 
@@ -45,7 +45,7 @@ pub(super) fn for_each(code: &Code, data: &[u8], mut take: impl FnMut(usize, &[u
         }
         let all = pieces.into_iter().chain(parity.iter().map(Vec::as_slice));
         for (index, (bytes, tree)) in all.zip(&mut trees).enumerate() {
-            bytes.chunks(LEAF_BYTES).for_each(|bytes| tree.push(leaf(bytes)));
+            tree.push_bytes(bytes);
             take(index, bytes);
         }
     }

@@ -124,6 +124,7 @@ proptest! {
         let mut chosen: Vec<CheckedShard> = order[..(usize::from(k) + extra).min(n.into())]
             .iter()
             .map(|i| shards[*i].clone().into_shard().check(&code, &root).unwrap())
+            .inspect(|shard| assert_eq!(shard.as_shard().clone().prove(&code).unwrap().root(), &root))
             .collect();
         chosen.push(chosen[0].clone());
         prop_assert_eq!(&reconstruct(&chosen).unwrap(), &data);
