@@ -2,13 +2,15 @@
 //!
 //! Guarantees, whatever else happens to the process or the machine:
 //! - When [`BatchStore::put`] returns `Ok`, the batch and its timeout survive a power cut.
+//! - When [`BatchStore::put_shards`] returns `Ok`, the shards do too. A whole copy is dropped only when a shard is there:
+//!   at every instant, after any crash, the batch is here whole or as a shard.
 //! - What [`BatchStore::get`] returns was hashed on its way from the disk and has the name that was asked for.
 //! - A batch is gone only after [`BatchStore::expire`] was called with a time beyond the latest timeout ever given
 //!   for it.
 //!
 //! Each batch is written once: to the end of a [`segment`] file, synced together with the stores that came at the
-//! same time. RocksDB holds the [`index`]. Space comes back by punching holes, and by removing segments whose batches
-//! are all gone; nothing is ever rewritten.
+//! same time. RocksDB holds the [`index`]. Shards are written many at a time, as one record ([`segment::pack`]). Space
+//! comes back by punching holes, and by removing segments in which nothing is left; nothing is ever rewritten.
 
 use std::fs::File;
 use std::io;
@@ -21,129 +23,30 @@ use bytes::Bytes;
 use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::warn;
 
+mod error;
+mod forms;
 pub mod index;
-pub mod log;
+mod log;
+mod scrub;
 pub mod segment;
+mod usage;
 
+pub use error::StorageError;
+pub use forms::{DropOutcome, Held, HeldShard, MAX_BATCHES, NewShard};
+pub use scrub::{Form, ScrubStep};
+pub use usage::Usage;
+
+use error::copy_of;
 use index::{Index, IndexError, state};
-use log::{Command, Commands, Expired, Put, Writer};
+use log::{Command, Commands, Put, Sweeper, Upkeep, Writer};
 use segment::SegmentHeader;
 
 /// Open segment files kept for reading.
 const OPEN_FILES: u64 = 128;
 
-/// Why the store could not do what it was asked.
-#[derive(Debug, Error)]
-pub enum StorageError {
-    /// A file or folder could not be used at the start.
-    #[error("cannot {what} {}: {source}", path.display())]
-    Open {
-        /// What was tried.
-        what: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's report.
-        source: io::Error,
-    },
-    /// Another process has the database.
-    #[error("the data directory {} is in use by another process", path.display())]
-    Locked {
-        /// The data directory.
-        path: PathBuf,
-    },
-    /// RocksDB did not open.
-    #[error("the index in {} cannot be opened: {source}", path.display())]
-    OpenIndex {
-        /// The index's folder.
-        path: PathBuf,
-        /// RocksDB's report.
-        source: IndexError,
-    },
-    /// A segment that another store wrote, or whose first page is damaged.
-    #[error("{} is no segment of this store: its first page is another store's, or damaged", path.display())]
-    ForeignSegment {
-        /// The segment.
-        path: PathBuf,
-    },
-    /// Too little space is left.
-    #[error("the disk is full: {free} bytes free, {reserve} are kept in reserve")]
-    DiskFull {
-        /// Bytes free.
-        free: u64,
-        /// Bytes kept in reserve.
-        reserve: u64,
-    },
-    /// A write or sync failed.
-    #[error("the batch could not be written: {source}")]
-    Write {
-        /// The system's report.
-        source: io::Error,
-    },
-    /// A read failed.
-    #[error("the batch could not be read: {source}")]
-    Read {
-        /// The system's report.
-        source: io::Error,
-    },
-    /// The index failed.
-    #[error(transparent)]
-    Index(#[from] Arc<IndexError>),
-    /// The store was closed.
-    #[error("the store is closed")]
-    Closed,
-}
-
-impl From<IndexError> for StorageError {
-    fn from(error: IndexError) -> Self {
-        Self::Index(Arc::new(error))
-    }
-}
-
-impl StorageError {
-    fn open(what: &'static str, path: PathBuf, source: io::Error) -> Self {
-        Self::Open { what, path, source }
-    }
-
-    fn write(source: io::Error) -> Self {
-        Self::Write { source }
-    }
-
-    /// The same error for another one who waited for the same write.
-    fn copy(&self) -> Self {
-        match self {
-            Self::DiskFull { free, reserve } => Self::DiskFull { free: *free, reserve: *reserve },
-            Self::Write { source } => Self::Write { source: copy_of(source) },
-            Self::Read { source } => Self::Read { source: copy_of(source) },
-            Self::Index(source) => Self::Index(Arc::clone(source)),
-            Self::Open { what, path, source } => Self::open(what, path.clone(), copy_of(source)),
-            Self::Locked { .. } | Self::OpenIndex { .. } | Self::ForeignSegment { .. } | Self::Closed => {
-                Self::Closed
-            }
-        }
-    }
-
-    /// Whether the disk has no room, by our own reckoning or the system's.
-    pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::DiskFull { .. } => true,
-            Self::Write { source } => source.kind() == io::ErrorKind::StorageFull,
-            Self::Index(error) => {
-                matches!(&**error, IndexError::Database(e) if e.to_string().contains("No space left"))
-            }
-            _ => false,
-        }
-    }
-}
-
-fn copy_of(error: &io::Error) -> io::Error {
-    error
-        .raw_os_error()
-        .map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
-}
+type Files = moka::sync::Cache<u64, Arc<File>>;
 
 /// Where and how a store keeps its files.
 #[derive(Debug, Clone)]
@@ -165,6 +68,11 @@ pub enum Lookup<T> {
     Absent,
     /// It is in the index, but the bytes on disk are not those of this hash.
     Damaged,
+    /// Only shards of it are here.
+    Sharded {
+        /// The name that it is stored under: of a batch asked for by its flat hash, the tree form of that.
+        hash: DataHash,
+    },
 }
 
 /// What a store did.
@@ -176,6 +84,8 @@ pub enum PutOutcome {
     Present,
     /// It was here but damaged, and is whole again.
     Healed,
+    /// Only shards of it were here, and it is whole again.
+    MadeWhole,
 }
 
 /// The batches on this machine's disk.
@@ -183,7 +93,8 @@ pub enum PutOutcome {
 pub struct BatchStore {
     index: Arc<Index>,
     segments: PathBuf,
-    files: moka::sync::Cache<u64, Arc<File>>,
+    storage: segment::StorageId,
+    files: Files,
     commands: Commands,
     writer: Mutex<Option<JoinHandle<()>>>,
     lacking: Arc<AtomicU64>,
@@ -203,24 +114,23 @@ impl BatchStore {
         })?;
         let index = Arc::new(index);
         let storage = storage_id(&index, &segments)?;
-        let writer = Writer::recover(
-            Arc::clone(&index),
-            segments.clone(),
-            storage,
-            options.segment_bytes,
-            options.reserve_bytes,
-        )?;
+        let files = moka::sync::Cache::new(OPEN_FILES);
+        let sweeper =
+            Sweeper { index: Arc::clone(&index), directory: segments.clone(), files: files.clone() };
+        let writer = Writer::recover(Arc::clone(&index), segments.clone(), storage, options, &sweeper)?;
         let lacking = Arc::clone(&writer.lacking);
         let (commands, receiver) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer.run(&receiver))
-            .map_err(|source| StorageError::open("start a thread for", options.directory.clone(), source))?;
-        let files = moka::sync::Cache::new(OPEN_FILES);
-        Ok(Self { index, segments, files, commands, writer: Mutex::new(Some(thread)), lacking })
+        let (sweeps, swept) = std::sync::mpsc::channel();
+        let failed = |source| StorageError::open("start a thread for", options.directory.clone(), source);
+        let sweeping = std::thread::Builder::new().name("store-sweeper".into());
+        let sweeping = sweeping.spawn(move || sweeper.run(&swept)).map_err(failed)?;
+        let thread = std::thread::Builder::new().name("store-writer".into());
+        let thread = thread.spawn(move || writer.run(&receiver, sweeps, sweeping)).map_err(failed)?;
+        let writer = Mutex::new(Some(thread));
+        Ok(Self { index, segments, storage, files, commands, writer, lacking })
     }
 
-    /// Stores a batch until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.
+    /// Stores a batch whole, until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.
     pub async fn put(
         self: &Arc<Self>,
         batch: &VerifiedBatch,
@@ -230,27 +140,36 @@ impl BatchStore {
         let hash = batch.hash();
         let mut heal = None;
         let known = self.index.batch(&hash)?;
-        if let Some(record) = known {
+        let place = known.as_ref().and_then(index::BatchRecord::place);
+        if let (Some(record), Some(place)) = (known, place) {
             let store = Arc::clone(self);
             let wanted = batch.bytes().clone();
-            let place = record.place();
             // Trusted only as far as its bytes go: rot must not be signed for.
             let whole = blocking(move || store.read(&place).is_ok_and(|bytes| bytes == wanted)).await?;
             if !whole {
-                heal = Some(record.place());
+                heal = Some(place);
             } else if record.timeout >= timeout {
                 return Ok(PutOutcome::Present);
             }
         }
         let (reply, answer) = oneshot::channel();
         let put = Put { hash, payload: batch.bytes().clone(), timeout, now, heal, reply };
-        self.commands.send(Command::Put(put)).map_err(|_| StorageError::Closed)?;
-        answer.await.map_err(|_| StorageError::Closed)??;
-        Ok(match (known, heal) {
-            (None, _) => PutOutcome::Written,
-            (Some(_), None) => PutOutcome::Present,
-            (Some(_), Some(_)) => PutOutcome::Healed,
+        self.ask(Command::Put(put), answer).await?;
+        Ok(match (known, place, heal) {
+            (None, ..) => PutOutcome::Written,
+            (Some(_), None, _) => PutOutcome::MadeWhole,
+            (Some(_), Some(_), None) => PutOutcome::Present,
+            (Some(_), Some(_), Some(_)) => PutOutcome::Healed,
         })
+    }
+
+    async fn ask<T>(
+        &self,
+        command: Command,
+        answer: oneshot::Receiver<Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        self.commands.send(command).map_err(|_| StorageError::Closed)?;
+        answer.await.map_err(|_| StorageError::Closed)?
     }
 
     /// Reads a batch by its name, or by its flat hash.
@@ -270,6 +189,7 @@ impl BatchStore {
                 Lookup::Found(batch) => Lookup::Found(make(batch)),
                 Lookup::Absent => Lookup::Absent,
                 Lookup::Damaged => Lookup::Damaged,
+                Lookup::Sharded { hash } => Lookup::Sharded { hash },
             })
         })
         .await?
@@ -284,11 +204,12 @@ impl BatchStore {
     }
 
     fn look_up(&self, hash: DataHash) -> Result<Lookup<VerifiedBatch>, StorageError> {
-        // A second look tells a batch that expired while it was read from one that rotted.
+        // A second look tells a batch that expired or was dropped while it was read from one that rotted.
         let mut damaged = false;
         for _ in 0..2 {
             let Some(record) = self.index.batch(&hash)? else { return Ok(Lookup::Absent) };
-            match self.read(&record.place()) {
+            let Some(place) = record.place() else { return Ok(Lookup::Sharded { hash }) };
+            match self.read(&place) {
                 Ok(payload) => {
                     if let Ok(batch) = VerifiedBatch::check(Bytes::from(payload), &hash) {
                         return Ok(Lookup::Found(batch));
@@ -302,7 +223,7 @@ impl BatchStore {
                 }
                 Err(source) => return Err(StorageError::Read { source }),
             }
-            self.files.invalidate(&record.segment);
+            self.files.invalidate(&place.segment);
         }
         Ok(if damaged { Lookup::Damaged } else { Lookup::Absent })
     }
@@ -325,36 +246,11 @@ impl BatchStore {
         Ok(self.index.batch(hash)?.map(|record| record.timeout))
     }
 
-    /// One bounded step of expiry: removes at most `limit` batches whose latest timeout is at most `until`, and gives
-    /// their space back.
+    /// One bounded step of expiry: removes at most `limit` batches whose latest timeout is at most `until`, in every
+    /// form, and gives their space back.
     pub async fn expire(self: &Arc<Self>, until: u64, limit: usize) -> Result<Vec<DataHash>, StorageError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Expire { until, limit, reply };
-        self.commands.send(command).map_err(|_| StorageError::Closed)?;
-        let expired = answer.await.map_err(|_| StorageError::Closed)??;
-        let store = Arc::clone(self);
-        blocking(move || {
-            store.give_back(&expired);
-            expired.hashes
-        })
-        .await
-    }
-
-    fn give_back(&self, expired: &Expired) {
-        for id in &expired.segments {
-            self.files.invalidate(id);
-            if let Err(error) = std::fs::remove_file(segment::path(&self.segments, *id)) {
-                warn!(%error, segment = id, "an empty segment could not be removed; the next start tries again");
-            }
-        }
-        for place in expired.places.iter().filter(|p| !expired.segments.contains(&p.segment)) {
-            let path = segment::path(&self.segments, place.segment);
-            let punched =
-                File::options().write(true).open(path).and_then(|file| segment::punch(&file, place));
-            if let Err(error) = punched {
-                warn!(%error, segment = place.segment, "space could not be given back; it comes back with the segment");
-            }
-        }
+        self.ask(Command::Upkeep(Upkeep::Expire { until, limit, reply }), answer).await
     }
 
     /// The index database, for what else a node keeps there.

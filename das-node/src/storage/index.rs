@@ -4,9 +4,13 @@
 //! column family  key                            value (a version byte, then bincode)
 //! batches        data hash (32)                 BatchRecord
 //! expiry         u64 timeout || data hash       empty
+//! hot            u64 stored at || data hash     empty: batches that are here whole
+//! shards         data hash || coding id         ShardRecord
+//! packs          u64 segment id || u64 offset   PackRecord
 //! segments       u64 segment id                 SegmentRecord
-//! shards         (empty until the committee codes its cold batches)
+//! holes          u64 segment id || u64 offset   u64 length: free, but perhaps not given back yet
 //! state          text                           see the constants of `state`
+//! custody, coverage, statements, certificates, committees, evidence, wanted: see `raw`
 //! ```
 //!
 //! Payloads are not in RocksDB: they would be written twice (log and table) and again by compactions. They are in
@@ -15,30 +19,58 @@
 
 use std::path::Path;
 
-use bincode::{Decode, Encode};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bincode::Decode;
+use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options,
-    WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBPinnableSlice, Direction, FlushOptions, IteratorMode, Options,
 };
 use thiserror::Error;
 
-use super::segment::Place;
+use super::segment::Hole;
+
+mod change;
+pub mod raw;
+pub mod record;
+
+pub use change::Change;
+pub use raw::Family;
+pub use record::{BatchRecord, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals};
+
+use record::{decode, position_key, shard_key, split_time_key};
 
 const BATCHES: &str = "batches";
 const EXPIRY: &str = "expiry";
 const SEGMENTS: &str = "segments";
+const HOT: &str = "hot";
 const SHARDS: &str = "shards";
+const PACKS: &str = "packs";
+const HOLES: &str = "holes";
 const STATE: &str = "state";
-const FAMILIES: [&str; 5] = [BATCHES, EXPIRY, SEGMENTS, SHARDS, STATE];
+const FAMILIES: [&str; 8] = [BATCHES, EXPIRY, HOT, SHARDS, PACKS, SEGMENTS, HOLES, STATE];
+/// Families whose first entries are worked off: without help their beginning fills with what was deleted.
+const QUEUES: [&str; 5] = [EXPIRY, HOT, HOLES, Family::Custody.name(), Family::Coverage.name()];
+/// A stretch of so many entries of a queue ...
+const QUEUE_WINDOW: usize = 1024;
+/// ... is compacted when so many of them are deletions.
+const QUEUE_DELETIONS: usize = 512;
+/// A queue of at most so many bytes is compacted whenever there is time.
+const SHORT_QUEUE: u64 = 8 << 20;
 
-const RECORD_VERSION: u8 = 1;
+/// Memory is taken in pieces of this size: the many small families shall not seem full.
+const ARENA_BLOCK: usize = 64 << 10;
+/// A log of changes longer than this is made into tables when there is time.
+const LONG_LOG: u64 = 256 << 10;
+
+/// So many entries are changed at once when an index of an earlier release is brought up to date.
+const UPGRADE_STEP: usize = 4096;
 /// The memory that unflushed index entries may take, all column families together.
 const WRITE_BUFFERS: usize = 16 << 20;
 const BLOCK_CACHE: usize = 8 << 20;
 const LOG_LIMIT: u64 = 64 << 20;
-/// A longer record than this is not one of ours.
-const RECORD_LIMIT: usize = 1 << 16;
 
 /// Keys of the column family `state`.
 pub mod state {
@@ -48,6 +80,10 @@ pub mod state {
     pub const LOG_END: &[u8] = b"log-end";
     /// What is remembered of the clock.
     pub const CLOCK: &[u8] = b"clock";
+    /// What is held, by form. An index without it is of the first release, or new.
+    pub const TOTALS: &[u8] = b"totals";
+    /// Whether stores leave a note for custody.
+    pub const ARRIVALS: &[u8] = b"arrivals";
     /// Written to see whether the index takes writes.
     pub const PROBE: &[u8] = b"probe";
 }
@@ -68,88 +104,35 @@ pub enum IndexError {
         /// The record's version byte.
         version: Option<u8>,
     },
+    /// A key or value that nobody has use for.
+    #[error("a {what} of {got} bytes for `{family}`, the limit is {limit}")]
+    TooLong {
+        /// Column family.
+        family: &'static str,
+        /// `key` or `value`.
+        what: &'static str,
+        /// Its length in bytes.
+        got: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
 }
 
 impl IndexError {
     /// Whether a newer release wrote the record, as far as its first byte tells.
     pub fn is_newer(&self) -> bool {
-        matches!(self, Self::Record { version: Some(version), .. } if *version > RECORD_VERSION)
+        matches!(self, Self::Record { version: Some(version), .. } if *version > record::NEWEST_VERSION)
     }
 }
 
-/// What is known of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct BatchRecord {
-    /// Segment id.
-    pub segment: u64,
-    /// Offset of the record in the segment.
-    pub offset: u64,
-    /// Bytes of payload.
-    pub length: u64,
-    /// The latest time promised to anyone (unix seconds).
-    pub timeout: u64,
-    /// When it was first stored (unix seconds).
-    pub stored_at: u64,
-    /// The key that the payload is encrypted with; 0 is plain.
-    pub key_id: u32,
-    /// Segment and offset of the record that gave the latest timeout, if it came after the payload's.
-    pub extension: Option<(u64, u64)>,
+fn all_families() -> impl Iterator<Item = &'static str> {
+    FAMILIES.into_iter().chain(Family::ALL.map(Family::name))
 }
 
-impl BatchRecord {
-    /// Where the payload is.
-    pub fn place(&self) -> Place {
-        Place { segment: self.segment, offset: self.offset, length: self.length }
-    }
-
-    /// Everything in the log that this entry needs, should it have to be found again.
-    pub fn records(&self) -> impl Iterator<Item = Place> + use<> {
-        let extension = self.extension.map(|(segment, offset)| Place { segment, offset, length: 0 });
-        std::iter::once(self.place()).chain(extension)
-    }
-}
-
-/// How full a segment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
-pub struct SegmentRecord {
-    /// Records that an entry of the index needs.
-    pub live_records: u64,
-    /// Their bytes on disk.
-    pub live_bytes: u64,
-}
-
-/// A position in the log of segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub struct LogEnd {
-    /// Segment id.
-    pub segment: u64,
-    /// Offset of the first byte behind the last record.
-    pub offset: u64,
-}
-
-pub(super) fn encode(record: &impl Encode) -> Vec<u8> {
-    let mut out = vec![RECORD_VERSION];
-    bincode::encode_into_std_write(record, &mut out, bincode::config::standard()).expect("writing to memory");
-    out
-}
-
-pub(super) fn decode<T: Decode<()>>(family: &'static str, bytes: &[u8]) -> Result<T, IndexError> {
-    let damaged = || IndexError::Record { family, version: bytes.first().copied() };
-    let (version, rest) = bytes.split_first().ok_or_else(damaged)?;
-    if *version != RECORD_VERSION {
-        return Err(damaged());
-    }
-    let config = bincode::config::standard().with_limit::<RECORD_LIMIT>();
-    match bincode::decode_from_slice(rest, config) {
-        Ok((record, used)) if used == rest.len() => Ok(record),
-        _ => Err(damaged()),
-    }
-}
-
-fn expiry_key(timeout: u64, hash: &DataHash) -> [u8; 40] {
-    let mut key = [0; 40];
-    key[..8].copy_from_slice(&timeout.to_be_bytes());
-    key[8..].copy_from_slice(hash.as_bytes());
+/// The key of the note (in [`Family::Custody`]) that a batch was stored, or is to be kept for longer.
+pub fn arrival_key(hash: &DataHash) -> [u8; 33] {
+    let mut key = [b'A'; 33];
+    key[1..].copy_from_slice(hash.as_bytes());
     key
 }
 
@@ -157,9 +140,16 @@ fn expiry_key(timeout: u64, hash: &DataHash) -> [u8; 40] {
 #[derive(Debug)]
 pub struct Index {
     db: DB,
+    arrivals: AtomicBool,
     /// So many of the next changes fail.
     #[cfg(test)]
     pub(crate) failures: std::sync::atomic::AtomicU32,
+    /// As if the process ended before space was given back.
+    #[cfg(test)]
+    pub(super) keep_holes: AtomicBool,
+    /// So many changes were synced.
+    #[cfg(test)]
+    pub(super) synced: std::sync::atomic::AtomicU32,
 }
 
 impl Index {
@@ -171,12 +161,16 @@ impl Index {
         options.set_db_write_buffer_size(WRITE_BUFFERS);
         options.set_max_total_wal_size(LOG_LIMIT);
         options.set_keep_log_file_num(4);
-        options.set_max_log_file_size(4 << 20);
+        options.set_max_log_file_size(1 << 20);
+        options.set_stats_dump_period_sec(0);
         options.set_max_open_files(256);
         options.set_max_background_jobs(2);
         options.set_paranoid_checks(true);
+        // What is preallocated and not used would count on a disk that is paid for by the byte.
+        options.set_manifest_preallocation_size(64 << 10);
+        let options = options.get_options_from_string("allow_fallocate=false")?;
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let families = FAMILIES.map(|name| {
+        let families = all_families().map(|name| {
             let mut blocks = BlockBasedOptions::default();
             blocks.set_block_cache(&cache);
             if name == BATCHES {
@@ -184,13 +178,48 @@ impl Index {
             }
             let mut options = Options::default();
             options.set_block_based_table_factory(&blocks);
+            options.set_arena_block_size(ARENA_BLOCK);
+            if QUEUES.contains(&name) {
+                options.add_compact_on_deletion_collector_factory(QUEUE_WINDOW, QUEUE_DELETIONS, 0.5);
+            }
             ColumnFamilyDescriptor::new(name, options)
         });
-        Ok(Self {
+        let index = Self {
             db: DB::open_cf_descriptors(&options, path, families)?,
+            arrivals: AtomicBool::new(false),
             #[cfg(test)]
             failures: Default::default(),
-        })
+            #[cfg(test)]
+            keep_holes: Default::default(),
+            #[cfg(test)]
+            synced: Default::default(),
+        };
+        index.arrivals.store(index.state(state::ARRIVALS)?.unwrap_or(false), Ordering::Relaxed);
+        if index.state::<Totals>(state::TOTALS)?.is_none() {
+            index.upgrade()?;
+        }
+        Ok(index)
+    }
+
+    /// Makes `hot` and the totals, which the first release did not have, from what it had.
+    fn upgrade(&self) -> Result<(), IndexError> {
+        let mut totals = Totals::default();
+        let mut change = self.change();
+        for (done, entry) in self.db.iterator_cf(self.family(BATCHES), IteratorMode::Start).enumerate() {
+            let (key, value) = entry?;
+            let record = BatchRecord::decode(BATCHES, &value)?;
+            let hash = key.as_ref().try_into().map(DataHash::from_bytes);
+            let hash = hash.map_err(|_| IndexError::Record { family: BATCHES, version: None })?;
+            totals.count_batch(&record, true);
+            if record.payload.is_some() {
+                change.set_hot(&hash, &record);
+            }
+            if done % UPGRADE_STEP == UPGRADE_STEP - 1 {
+                std::mem::replace(&mut change, self.change()).apply(false)?;
+            }
+        }
+        change.set_state(state::TOTALS, &totals);
+        change.apply(false)
     }
 
     #[cfg(test)]
@@ -202,6 +231,11 @@ impl Index {
         }
     }
 
+    /// The folder of the database.
+    pub fn path(&self) -> &Path {
+        self.db.path()
+    }
+
     fn family(&self, name: &'static str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family is opened with the database")
     }
@@ -209,7 +243,85 @@ impl Index {
     /// What is known of a batch.
     pub fn batch(&self, hash: &DataHash) -> Result<Option<BatchRecord>, IndexError> {
         let found = self.db.get_pinned_cf(self.family(BATCHES), hash.as_bytes())?;
-        found.map(|bytes| decode(BATCHES, &bytes)).transpose()
+        found.map(|bytes| BatchRecord::decode(BATCHES, &bytes)).transpose()
+    }
+
+    /// Where the shard of a batch under a coding is.
+    pub fn shard(&self, hash: &DataHash, coding: &CodingId) -> Result<Option<ShardRecord>, IndexError> {
+        let found: Option<DBPinnableSlice<'_>> =
+            self.db.get_pinned_cf(self.family(SHARDS), shard_key(hash, coding))?;
+        found.map(|bytes| decode(SHARDS, &bytes)).transpose()
+    }
+
+    /// All shards of a batch.
+    pub fn shards(&self, hash: &DataHash) -> Result<Vec<(CodingId, ShardRecord)>, IndexError> {
+        let mut found = Vec::new();
+        let mode = IteratorMode::From(hash.as_bytes(), Direction::Forward);
+        for entry in self.db.iterator_cf(self.family(SHARDS), mode) {
+            let (key, value) = entry?;
+            let Some(coding) = key.strip_prefix(hash.as_bytes()) else { break };
+            let coding = coding.try_into().map(CodingId::from_bytes);
+            let coding = coding.map_err(|_| IndexError::Record { family: SHARDS, version: None })?;
+            found.push((coding, decode(SHARDS, &value)?));
+        }
+        Ok(found)
+    }
+
+    /// What is known of a pack.
+    pub fn pack(&self, segment: u64, offset: u64) -> Result<Option<PackRecord>, IndexError> {
+        let found = self.db.get_pinned_cf(self.family(PACKS), position_key(segment, offset))?;
+        found.map(|bytes| decode(PACKS, &bytes)).transpose()
+    }
+
+    /// The first batches by data hash, from `from` on.
+    pub fn batches_from(
+        &self,
+        from: &DataHash,
+        limit: usize,
+    ) -> Result<Vec<(DataHash, BatchRecord)>, IndexError> {
+        let mode = IteratorMode::From(from.as_bytes(), Direction::Forward);
+        let entries = self.db.iterator_cf(self.family(BATCHES), mode).take(limit);
+        entries
+            .map(|entry| {
+                let (key, value) = entry?;
+                let hash = key.as_ref().try_into().map(DataHash::from_bytes);
+                let hash = hash.map_err(|_| IndexError::Record { family: BATCHES, version: None })?;
+                Ok((hash, BatchRecord::decode(BATCHES, &value)?))
+            })
+            .collect()
+    }
+
+    /// Ranges of the log that nothing needs, not known to be given back to the file system.
+    pub fn holes(&self) -> Result<Vec<Hole>, IndexError> {
+        let entries = self.db.iterator_cf(self.family(HOLES), IteratorMode::Start);
+        entries
+            .map(|entry| {
+                let (key, value) = entry?;
+                let number = |bytes: Option<&[u8; 8]>| {
+                    let damaged = IndexError::Record { family: HOLES, version: None };
+                    bytes.map(|b| u64::from_be_bytes(*b)).ok_or(damaged)
+                };
+                Ok(Hole {
+                    segment: number(key.first_chunk())?,
+                    offset: number(key.last_chunk())?,
+                    length: number(value.first_chunk())?,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether stores leave a note for custody, see [`arrival_key`].
+    pub fn notes_arrivals(&self) -> bool {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// From now on stores leave a note for custody, or no longer. Survives a restart.
+    pub fn note_arrivals(&self, on: bool) -> Result<(), IndexError> {
+        let mut change = self.change();
+        change.set_state(state::ARRIVALS, &on);
+        change.apply(true)?;
+        self.arrivals.store(on, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How full a segment is.
@@ -226,16 +338,28 @@ impl Index {
 
     /// The first batches by timeout, those with `timeout <= until` only, at most `limit`.
     pub fn expiring(&self, until: u64, limit: usize) -> Result<Vec<(u64, DataHash)>, IndexError> {
+        self.by_time(EXPIRY, limit, |time| time <= until)
+    }
+
+    /// The batches that are here whole by the time they were stored, those stored before `before` only, at most
+    /// `limit`.
+    pub fn oldest_whole(&self, before: u64, limit: usize) -> Result<Vec<(u64, DataHash)>, IndexError> {
+        self.by_time(HOT, limit, |time| time < before)
+    }
+
+    fn by_time(
+        &self,
+        family: &'static str,
+        limit: usize,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<Vec<(u64, DataHash)>, IndexError> {
         let mut found = Vec::new();
-        for entry in self.db.iterator_cf(self.family(EXPIRY), IteratorMode::From(&[], Direction::Forward)) {
-            let (key, _) = entry?;
-            let damaged = || IndexError::Record { family: EXPIRY, version: None };
-            let (time, hash) = key.split_first_chunk::<8>().ok_or_else(damaged)?;
-            let time = u64::from_be_bytes(*time);
-            if time > until || found.len() == limit {
+        for entry in self.db.iterator_cf(self.family(family), IteratorMode::Start).take(limit) {
+            let (time, hash) = split_time_key(family, &entry?.0)?;
+            if !wanted(time) {
                 break;
             }
-            found.push((time, DataHash::from_bytes(hash.try_into().map_err(|_| damaged())?)));
+            found.push((time, hash));
         }
         Ok(found)
     }
@@ -248,7 +372,7 @@ impl Index {
 
     /// Starts a group of changes that are applied together.
     pub fn change(&self) -> Change<'_> {
-        Change { index: self, batch: WriteBatch::default() }
+        Change::new(self)
     }
 
     /// Makes everything applied so far survive a power cut.
@@ -256,64 +380,34 @@ impl Index {
         Ok(self.db.flush_wal(true)?)
     }
 
+    /// Makes a long log of changes into tables, which hold each entry once, and rids short queues of what was deleted.
+    pub fn shorten_log(&self) -> Result<(), IndexError> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.path()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+            }
+        }
+        if bytes < LONG_LOG {
+            return Ok(());
+        }
+        let families: Vec<_> = all_families().map(|name| self.family(name)).collect();
+        self.db.flush_cfs_opt(&families, &FlushOptions::default())?;
+        let mut compaction = CompactOptions::default();
+        compaction.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for name in QUEUES {
+            let bytes = self.db.property_int_value_cf(self.family(name), "rocksdb.total-sst-files-size")?;
+            // Large ones are compacted as they grow.
+            if bytes.is_some_and(|bytes| bytes <= SHORT_QUEUE) {
+                self.db.compact_range_cf_opt(self.family(name), None::<&[u8]>, None::<&[u8]>, &compaction);
+            }
+        }
+        Ok(())
+    }
+
     /// Estimated number of batches.
     pub fn estimated_batches(&self) -> u64 {
         let count = self.db.property_int_value_cf(self.family(BATCHES), "rocksdb.estimate-num-keys");
         count.ok().flatten().unwrap_or(0)
-    }
-}
-
-/// Changes that are applied together or not at all.
-#[must_use = "changes do nothing until they are applied"]
-pub struct Change<'a> {
-    index: &'a Index,
-    batch: WriteBatch,
-}
-
-impl Change<'_> {
-    /// Sets what is known of a batch, `before` being what was.
-    pub fn set_batch(&mut self, hash: &DataHash, record: &BatchRecord, before: Option<&BatchRecord>) {
-        let expiry = self.index.family(EXPIRY);
-        if let Some(before) = before
-            && before.timeout != record.timeout
-        {
-            self.batch.delete_cf(expiry, expiry_key(before.timeout, hash));
-        }
-        self.batch.put_cf(self.index.family(BATCHES), hash.as_bytes(), encode(record));
-        self.batch.put_cf(expiry, expiry_key(record.timeout, hash), []);
-    }
-
-    /// Forgets a batch.
-    pub fn delete_batch(&mut self, hash: &DataHash, record: &BatchRecord) {
-        self.batch.delete_cf(self.index.family(BATCHES), hash.as_bytes());
-        self.delete_expiry(record.timeout, hash);
-    }
-
-    /// Forgets an entry of the expiry order that belongs to no batch any more.
-    pub fn delete_expiry(&mut self, timeout: u64, hash: &DataHash) {
-        self.batch.delete_cf(self.index.family(EXPIRY), expiry_key(timeout, hash));
-    }
-
-    /// Sets how full a segment is; `None` forgets it.
-    pub fn set_segment(&mut self, id: u64, record: Option<&SegmentRecord>) {
-        let family = self.index.family(SEGMENTS);
-        match record {
-            Some(record) => self.batch.put_cf(family, id.to_be_bytes(), encode(record)),
-            None => self.batch.delete_cf(family, id.to_be_bytes()),
-        }
-    }
-
-    /// Sets a value of the node's state.
-    pub fn set_state(&mut self, key: &[u8], value: &impl Encode) {
-        self.batch.put_cf(self.index.family(STATE), key, encode(value));
-    }
-
-    /// Applies the changes, surviving a crash of the process; with `synced` also a power cut.
-    pub fn apply(self, synced: bool) -> Result<(), IndexError> {
-        #[cfg(test)]
-        self.index.fail_if_told()?;
-        let mut options = WriteOptions::default();
-        options.set_sync(synced);
-        Ok(self.index.db.write_opt(self.batch, &options)?)
     }
 }

@@ -21,17 +21,20 @@
 //! the machine, so a batch cannot contain bytes that would pass for a record of this store. The payload needs no
 //! checksum of its own: its name is its hash.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::keccak::keccak256;
 use rustix::fs::FallocateFlags;
-use tracing::warn;
+
+mod append;
+pub mod pack;
+mod scan;
+
+pub use append::{Append, OpenSegment};
+pub use scan::{Found, scan};
 
 /// Records start at multiples of this.
 pub const ALIGNMENT: u64 = 4096;
@@ -52,8 +55,10 @@ pub type StorageId = [u8; 16];
 pub enum RecordKind {
     /// The payload of a batch follows.
     Payload,
-    /// A later timeout for a batch whose payload is in an earlier record.
+    /// A later timeout for a batch that is in an earlier record.
     Extension,
+    /// Shards of many batches follow, see [`pack`].
+    Pack,
 }
 
 /// The header of a record, without what is derived from its place.
@@ -65,9 +70,9 @@ pub struct RecordHeader {
     pub key_id: u32,
     /// Bytes of payload.
     pub length: u64,
-    /// The batch.
+    /// The batch; of a pack, the hash of its table.
     pub hash: DataHash,
-    /// The batch is promised until then (unix seconds).
+    /// The batch is promised until then (unix seconds); a pack's shards have their own.
     pub timeout: u64,
     /// When it was stored (unix seconds).
     pub stored_at: u64,
@@ -89,6 +94,22 @@ impl Place {
     pub fn disk_bytes(&self) -> u64 {
         record_size(self.length)
     }
+
+    /// The bytes of the log that are free once nothing needs the record.
+    pub fn hole(&self) -> Hole {
+        Hole { segment: self.segment, offset: self.offset, length: self.disk_bytes() }
+    }
+}
+
+/// A range of a segment that nothing needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hole {
+    /// Segment id.
+    pub segment: u64,
+    /// Its first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
 }
 
 /// The bytes that a record with a payload of `length` bytes takes.
@@ -113,6 +134,7 @@ impl RecordHeader {
         out[5] = match self.kind {
             RecordKind::Payload => 1,
             RecordKind::Extension => 2,
+            RecordKind::Pack => 3,
         };
         out[8..12].copy_from_slice(&self.key_id.to_be_bytes());
         out[16..24].copy_from_slice(&segment.to_be_bytes());
@@ -142,6 +164,7 @@ impl RecordHeader {
             kind: match bytes[5] {
                 1 => RecordKind::Payload,
                 2 => RecordKind::Extension,
+                3 => RecordKind::Pack,
                 _ => return None,
             },
             key_id: u32::from_be_bytes(bytes[8..12].try_into().expect("four bytes")),
@@ -171,121 +194,6 @@ pub fn list(directory: &Path) -> io::Result<Vec<u64>> {
     }
     ids.sort_unstable();
     Ok(ids)
-}
-
-/// The segment that is being written.
-#[derive(Debug)]
-pub struct OpenSegment {
-    file: File,
-    id: u64,
-    storage: StorageId,
-    /// Everything before this is written and synced.
-    end: u64,
-    capacity: u64,
-}
-
-/// One record to append.
-#[derive(Debug)]
-pub struct Append {
-    /// What it is.
-    pub header: RecordHeader,
-    /// Its payload; empty for an extension.
-    pub payload: Bytes,
-}
-
-impl OpenSegment {
-    /// Makes a segment with room for `capacity` bytes, its name synced to the directory.
-    pub fn create(directory: &Path, id: u64, storage: StorageId, capacity: u64) -> io::Result<Self> {
-        let name = path(directory, id);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&name)?;
-        let made =
-            Self::initialize(&file, id, &storage, capacity).and_then(|()| File::open(directory)?.sync_all());
-        if let Err(error) = made {
-            // Half a segment is of no use; a leftover would only be skipped at the next start.
-            let _ = std::fs::remove_file(&name);
-            return Err(error);
-        }
-        Ok(Self { file, id, storage, end: ALIGNMENT, capacity })
-    }
-
-    fn initialize(file: &File, id: u64, storage: &StorageId, capacity: u64) -> io::Result<()> {
-        // Preallocation makes the later syncs cheap (no new blocks to look for) and finds a full disk early. File
-        // systems without it just grow the file.
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut page = [0; ALIGNMENT as usize];
-        page[..8].copy_from_slice(SEGMENT_MAGIC);
-        page[8..16].copy_from_slice(&id.to_be_bytes());
-        page[16..32].copy_from_slice(storage);
-        let check = check(storage, &page[..32]);
-        page[32..48].copy_from_slice(&check);
-        file.write_all_at(&page, 0)?;
-        file.sync_all()
-    }
-
-    /// Segment id.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Where the next record goes.
-    pub fn end(&self) -> u64 {
-        self.end
-    }
-
-    /// Whether records of `bytes` bytes in all still fit.
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.end.saturating_add(bytes) <= self.capacity
-    }
-
-    /// Writes the records one behind the other and syncs once. On success all of them are on disk, and their places
-    /// are returned; on an error none counts, and the segment must not be written again (a failed sync leaves
-    /// nobody knowing what is on disk).
-    pub fn append(&mut self, records: &[Append]) -> io::Result<Vec<Place>> {
-        let headers: Vec<_> = records.iter().map(|r| r.header.encode(&self.storage, self.id)).collect();
-        let mut places = Vec::with_capacity(records.len());
-        let mut slices = Vec::with_capacity(3 * records.len());
-        let mut end = self.end;
-        for (record, header) in records.iter().zip(&headers) {
-            let length = record.payload.len() as u64;
-            let size = record_size(length);
-            places.push(Place { segment: self.id, offset: end, length });
-            slices.push(IoSlice::new(header));
-            slices.push(IoSlice::new(&record.payload));
-            slices.push(IoSlice::new(&PADDING[..(size - RECORD_HEADER as u64 - length) as usize]));
-            end += size;
-        }
-        self.write_all(&mut slices)?;
-        rustix::fs::fdatasync(&self.file)?;
-        self.end = end;
-        Ok(places)
-    }
-
-    fn write_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let mut at = self.end;
-        IoSlice::advance_slices(&mut slices, 0);
-        while !slices.is_empty() {
-            let count = slices.len().min(MAX_SLICES);
-            match rustix::io::pwritev(&self.file, &slices[..count], at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    at += written as u64;
-                    IoSlice::advance_slices(&mut slices, written);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives back what was preallocated and not used.
-    pub fn seal(self) -> io::Result<()> {
-        self.file.set_len(self.end)?;
-        self.file.sync_all()
-    }
 }
 
 /// What the first page of a segment file says.
@@ -320,97 +228,51 @@ pub fn read_header(directory: &Path, id: u64) -> io::Result<SegmentHeader> {
 /// Reads the payload at a place. The bytes are as the disk gave them: whoever takes them checks them against the
 /// hash.
 pub fn read_payload(file: &File, place: &Place) -> io::Result<Vec<u8>> {
-    let start = place.offset + RECORD_HEADER as u64;
+    read_exactly(file, place.offset + RECORD_HEADER as u64, place.length)
+}
+
+fn read_exactly(file: &File, start: u64, length: u64) -> io::Result<Vec<u8>> {
     // The length comes from our own index, but a rotten index must not make us allocate what no file holds.
-    if start.saturating_add(place.length) > file.metadata()?.len() {
+    if start.saturating_add(length) > file.metadata()?.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let length = usize::try_from(place.length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut payload = Vec::with_capacity(length);
-    while payload.len() < length {
-        let at = start + payload.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut payload), at) {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = start + bytes.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
     // The allocator may have given more room than was asked for, and the read has filled it.
-    payload.truncate(length);
-    Ok(payload)
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
-/// Gives the blocks of a record back to the file system. `Ok(false)`: this file system cannot, the space comes back
+/// Gives the whole pages of a range back to the file system. `Ok(false)`: this file system cannot, the space comes back
 /// with the segment.
-pub fn punch(file: &File, place: &Place) -> io::Result<bool> {
+pub fn punch(file: &File, hole: &Hole) -> io::Result<bool> {
+    let start = hole.offset.next_multiple_of(ALIGNMENT);
+    let end = (hole.offset + hole.length) / ALIGNMENT * ALIGNMENT;
+    if start >= end {
+        return Ok(true);
+    }
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    match rustix::fs::fallocate(file, flags, place.offset, place.disk_bytes()) {
+    match rustix::fs::fallocate(file, flags, start, end - start) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// One record found by a scan.
-#[derive(Debug)]
-pub struct Found {
-    /// What it says.
-    pub header: RecordHeader,
-    /// Where it is.
-    pub place: Place,
-}
-
-/// Walks over the records of a segment from `from`, whole ones only: a payload that does not have its hash was
-/// being written when the machine stopped, and nobody was promised anything about it. Pages that are no records
-/// (holes, torn headers) are stepped over one at a time. Returns where the last record ends.
-pub fn scan(
-    directory: &Path,
-    id: u64,
-    storage: &StorageId,
-    from: u64,
-    mut take: impl FnMut(Found) -> io::Result<()>,
-) -> io::Result<u64> {
-    let file = OpenOptions::new().read(true).open(path(directory, id))?;
-    let size = file.metadata()?.len();
-    let mut window = vec![0; 64 * ALIGNMENT as usize];
-    let mut at = from.max(ALIGNMENT);
-    let mut end = at;
-    while at < size {
-        let read = file.read_at(&mut window, at)?;
-        if read == 0 {
-            break;
-        }
-        let mut inside = 0;
-        while inside < read {
-            let Some(header) = RecordHeader::decode(&window[inside..read], storage, id) else {
-                inside += ALIGNMENT as usize;
-                continue;
-            };
-            let place = Place { segment: id, offset: at + inside as u64, length: header.length };
-            let whole = match header.kind {
-                RecordKind::Extension => true,
-                RecordKind::Payload => match read_payload(&file, &place) {
-                    Ok(payload) => VerifiedBatch::check(payload.into(), &header.hash).is_ok(),
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
-                    // A disk that does not answer says nothing about what is on it.
-                    Err(error) => return Err(error),
-                },
-            };
-            if whole {
-                end = place.offset + place.disk_bytes();
-                take(Found { header, place })?;
-            } else {
-                warn!(
-                    hash = %header.hash,
-                    segment = id,
-                    offset = place.offset,
-                    "a record without its whole payload: it was being written when the machine stopped"
-                );
-            }
-            // A torn record's length is as trustworthy as a whole one's: the header's check holds it.
-            inside = usize::try_from(place.disk_bytes()).map_or(usize::MAX, |s| inside.saturating_add(s));
-        }
-        at = at.saturating_add(inside as u64);
-    }
-    Ok(end)
+/// Makes the next read of a range (of the whole file, if it is empty) come from the disk. Only advice: a kernel that does
+/// not take it reads as before.
+pub fn forget_cached(file: &File, start: u64, length: u64) {
+    // Whole pages: the kernel keeps those of which only a part is named.
+    let end = (start + length).next_multiple_of(ALIGNMENT);
+    let start = start / ALIGNMENT * ALIGNMENT;
+    let length = std::num::NonZeroU64::new(if length == 0 { 0 } else { end - start });
+    let _ = rustix::fs::fadvise(file, start, length, rustix::fs::Advice::DontNeed);
 }

@@ -1,12 +1,17 @@
-use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
-use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use das_common::committee::CodingId;
+use das_common::erasure::Code;
+
 use super::index::LogEnd;
 use super::*;
+
+mod forms;
+mod measure;
+mod model;
 
 const SEGMENT: u64 = 256 << 10;
 
@@ -37,6 +42,21 @@ fn batch(number: u32, length: usize) -> VerifiedBatch {
     VerifiedBatch::new(Bytes::from(bytes))
 }
 
+/// The code that the tests cut batches into shards with.
+fn code() -> Code {
+    Code::new(3, 6).unwrap()
+}
+
+fn coding_id(coding: u8) -> CodingId {
+    CodingId::from_bytes([coding; 32])
+}
+
+/// This member's shard of a batch.
+fn new_shard(batch: &VerifiedBatch, coding: u8) -> NewShard {
+    let shard = code().encode_one(batch.bytes(), 4);
+    NewShard { hash: batch.hash(), coding: coding_id(coding), shard, timeout: None, now: 1 }
+}
+
 fn only_segment(directory: &TempDir) -> PathBuf {
     let segments = directory.path().join("segments");
     let ids = segment::list(&segments).unwrap();
@@ -46,39 +66,7 @@ fn only_segment(directory: &TempDir) -> PathBuf {
 
 /// Where the payload of a batch starts in the file of its segment.
 fn payload_offset(store: &BatchStore, hash: &DataHash) -> u64 {
-    store.index.batch(hash).unwrap().unwrap().offset + 96
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Put {
-        number: u32,
-        timeout: u64,
-    },
-    Expire {
-        until: u64,
-    },
-    Reopen,
-    /// The power fails: of the index only what was synced is left.
-    LoseIndexTail,
-    /// The index is gone altogether.
-    LoseIndex,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        10 => (0..12u32, 0..100u64).prop_map(|(number, timeout)| Step::Put { number, timeout }),
-        2 => (0..60u64).prop_map(|until| Step::Expire { until }),
-        1 => Just(Step::Reopen),
-        1 => Just(Step::LoseIndexTail),
-        1 => Just(Step::LoseIndex),
-    ];
-    prop::collection::vec(step, 1..40)
-}
-
-/// Sizes around the page and bin boundaries, and one larger than a segment.
-fn length_of(number: u32) -> usize {
-    [5, 0, 4000, 4001, 4096, 65_535, 65_536, 65_537, 100_000, 300_000, 12, 4095][number as usize]
+    store.index.batch(hash).unwrap().unwrap().place().unwrap().offset + 96
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -86,83 +74,6 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    /// Whatever happens in whatever order, the store holds what a map of hash to latest timeout says; what was lost of
-    /// the index is found again in the log. (A lost index may bring back what had expired: it is kept longer, never
-    /// shorter, so the oracle only asks that nothing promised is missing.)
-    #[test]
-    fn agrees_with_a_map(steps in steps()) {
-        let runtime = runtime();
-        let directory = TempDir::new().unwrap();
-        let mut store = Some(open(&directory));
-        let mut oracle: BTreeMap<u32, u64> = BTreeMap::new();
-        // The index as it was when it was last synced: what a power cut leaves of it at worst.
-        let synced = TempDir::new().unwrap();
-        let index = directory.path().join("index");
-        let remember = || {
-            std::fs::remove_dir_all(synced.path()).unwrap();
-            copy_folder(&index, synced.path());
-        };
-        drop(store.take());
-        remember();
-        store = Some(open(&directory));
-        let mut exact = true;
-        for step in steps {
-            // Deletions are synced before the bytes go.
-            let syncs = matches!(step, Step::Expire { .. } | Step::Reopen | Step::LoseIndex);
-            match step {
-                Step::Put { number, timeout } => {
-                    let store = store.as_ref().unwrap();
-                    runtime.block_on(store.put(&batch(number, length_of(number)), timeout, 1)).unwrap();
-                    let latest = oracle.entry(number).or_default();
-                    *latest = timeout.max(*latest);
-                }
-                Step::Expire { until } => {
-                    let store = store.as_ref().unwrap();
-                    while !runtime.block_on(store.expire(until, 3)).unwrap().is_empty() {}
-                    oracle.retain(|_, timeout| *timeout > until);
-                }
-                Step::Reopen => {}
-                Step::LoseIndexTail => {
-                    drop(store.take());
-                    std::fs::remove_dir_all(&index).unwrap();
-                    copy_folder(synced.path(), &index);
-                    store = Some(open(&directory));
-                }
-                Step::LoseIndex => {
-                    exact = false;
-                    drop(store.take());
-                    std::fs::remove_dir_all(&index).unwrap();
-                    store = Some(open(&directory));
-                }
-            }
-            if syncs {
-                drop(store.take());
-                remember();
-                store = Some(open(&directory));
-            }
-            let store = store.as_ref().unwrap();
-            for number in 0..12 {
-                let wanted = batch(number, length_of(number));
-                let found = runtime.block_on(store.get(wanted.hash())).unwrap();
-                match oracle.get(&number) {
-                    Some(latest) => {
-                        prop_assert_eq!(&found, &Lookup::Found(wanted.clone()), "batch {}", number);
-                        prop_assert!(store.timeout(&wanted.hash()).unwrap() >= Some(*latest));
-                        if exact {
-                            prop_assert_eq!(store.timeout(&wanted.hash()).unwrap(), Some(*latest));
-                        }
-                    }
-                    None if exact => prop_assert_eq!(&found, &Lookup::Absent),
-                    None => prop_assert!(found == Lookup::Absent || found == Lookup::Found(wanted)),
-                }
-            }
-        }
     }
 }
 

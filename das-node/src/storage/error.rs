@@ -1,0 +1,127 @@
+//! Why the store could not do what it was asked.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::index::IndexError;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// A file or folder could not be used at the start.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Open {
+        /// What was tried.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's report.
+        source: io::Error,
+    },
+    /// Another process has the database.
+    #[error("the data directory {} is in use by another process", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// RocksDB did not open.
+    #[error("the index in {} cannot be opened: {source}", path.display())]
+    OpenIndex {
+        /// The index's folder.
+        path: PathBuf,
+        /// RocksDB's report.
+        source: IndexError,
+    },
+    /// A segment that another store wrote, or whose first page is damaged.
+    #[error("{} is no segment of this store: its first page is another store's, or damaged", path.display())]
+    ForeignSegment {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// Too little space is left.
+    #[error("the disk is full: {free} bytes free, {reserve} are kept in reserve")]
+    DiskFull {
+        /// Bytes free.
+        free: u64,
+        /// Bytes kept in reserve.
+        reserve: u64,
+    },
+    /// A write or sync failed.
+    #[error("the batch could not be written: {source}")]
+    Write {
+        /// The system's report.
+        source: io::Error,
+    },
+    /// A read failed.
+    #[error("the batch could not be read: {source}")]
+    Read {
+        /// The system's report.
+        source: io::Error,
+    },
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] Arc<IndexError>),
+    /// More than fits one call.
+    #[error("{got} in one call, the limit is {limit}")]
+    TooMany {
+        /// How many were given.
+        got: usize,
+        /// How many are taken.
+        limit: usize,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<IndexError> for StorageError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(Arc::new(error))
+    }
+}
+
+impl StorageError {
+    pub(super) fn open(what: &'static str, path: PathBuf, source: io::Error) -> Self {
+        Self::Open { what, path, source }
+    }
+
+    pub(super) fn write(source: io::Error) -> Self {
+        Self::Write { source }
+    }
+
+    /// The same error for another one who waited for the same write.
+    pub(super) fn copy(&self) -> Self {
+        match self {
+            Self::DiskFull { free, reserve } => Self::DiskFull { free: *free, reserve: *reserve },
+            Self::Write { source } => Self::Write { source: copy_of(source) },
+            Self::Read { source } => Self::Read { source: copy_of(source) },
+            Self::Index(source) => Self::Index(Arc::clone(source)),
+            Self::Open { what, path, source } => Self::open(what, path.clone(), copy_of(source)),
+            Self::TooMany { got, limit } => Self::TooMany { got: *got, limit: *limit },
+            Self::Locked { .. } | Self::OpenIndex { .. } | Self::ForeignSegment { .. } | Self::Closed => {
+                Self::Closed
+            }
+        }
+    }
+
+    /// Whether the disk has no room, by our own reckoning or the system's.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Write { source } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Index(error) => {
+                matches!(&**error, IndexError::Database(e) if e.to_string().contains("No space left"))
+            }
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn copy_of(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
