@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod batch;
+pub mod binding;
 pub mod bls;
 pub mod certificate;
 pub mod chunked;

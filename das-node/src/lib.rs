@@ -8,11 +8,14 @@
 
 pub mod api;
 pub mod clock;
+pub mod custody;
 pub mod damage;
 pub mod expiry;
+pub mod gather;
 pub mod health;
 pub mod node;
 pub mod options;
+pub mod peer;
 pub mod policy;
 pub mod retrieve;
 pub mod signer;

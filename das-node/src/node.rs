@@ -35,14 +35,18 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::api::{ChunkedStores, DasMethods, RestPort, metrics_router};
+use crate::custody::{Custody, CustodyError};
 use crate::expiry::{self, ClockWatch};
 use crate::health::{Health, Identity};
 use crate::options::NodeOptions;
+use crate::peer::{AddressError, PeerError, PeerHandle, PeerKeyFileError};
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Fetched, Retrieve, Times};
 use crate::signer::{LocalSigner, Signer};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
-use crate::store::StorePath;
+use crate::store::{StorePath, StoresUnderWay};
+
+mod custody;
 
 /// Chunked stores that nothing arrives for are looked for this often.
 const IDLE_ROUND: Duration = Duration::from_secs(5);
@@ -76,6 +80,31 @@ pub enum StartError {
     /// The committee file.
     #[error("--committee.file: {0}")]
     Committee(#[from] CommitteeError),
+    /// Too few members can be reached as peers.
+    #[error(
+        "--committee.file: {} has {got} members with a peer address, and {needed} must hold shards before a whole \
+         copy may go", file.display()
+    )]
+    TooFewPeers {
+        /// The committee file.
+        file: PathBuf,
+        /// Members with a peer address.
+        got: usize,
+        /// K.
+        needed: u64,
+    },
+    /// The peer key.
+    #[error("--peer.key-file: {0}")]
+    PeerKey(#[from] PeerKeyFileError),
+    /// An address of the peers.
+    #[error("--peer.listen: {0}")]
+    PeerAddress(#[from] AddressError),
+    /// The peer layer.
+    #[error("--peer.listen: {0}")]
+    Peers(#[from] PeerError),
+    /// Custody.
+    #[error("custody: {0}")]
+    Custody(#[from] CustodyError),
     /// The committee file is not that of this member.
     #[error("--committee.file: no member of {} has this key, {key}", file.display())]
     NotMember {
@@ -110,6 +139,11 @@ impl Coded for StartError {
             Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
+            Self::TooFewPeers { .. } => fault::PEER_TOO_FEW,
+            Self::PeerKey(_) => fault::PEER_KEY,
+            Self::PeerAddress(_) => fault::CONFIG_VALUE,
+            Self::Peers(_) => fault::NET_BIND,
+            Self::Custody(_) => fault::DB_RECORD,
             Self::NotMember { .. } => fault::KEY_NOT_MEMBER,
             Self::Storage(error) => match error {
                 StorageError::Locked { .. } => fault::DB_LOCKED,
@@ -133,6 +167,8 @@ pub struct Bound {
     pub rest: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
+    /// Whether other members are served as peers; their addresses are in [`Node::peer_addresses`].
+    pub peers: bool,
 }
 
 impl std::fmt::Display for Bound {
@@ -151,6 +187,7 @@ impl std::fmt::Display for Bound {
 pub struct Node {
     bound: Bound,
     store: Arc<BatchStore>,
+    custody: Option<(Custody, PeerHandle)>,
     servers: JoinSet<io::Result<()>>,
     stop: CancellationToken,
 }
@@ -160,7 +197,7 @@ impl Node {
     pub async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
         let signer = load_signer(options)?;
-        check_membership(&options.committee.file, signer.as_deref())?;
+        let committee = load_committee(&options.committee.file, signer.as_deref())?;
         let signers = Arc::new(load_signers(options)?);
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
@@ -189,22 +226,38 @@ impl Node {
             identity(signer.as_deref()),
         ));
 
-        let clock = ClockWatch::start(Arc::clone(&store), alarms, files.accept_clock)?;
-        let forget = {
-            let retrieve = retrieve.clone();
-            move |hash: &_| retrieve.forget(hash)
+        let clock = ClockWatch::start(Arc::clone(&store), alarms.clone(), files.accept_clock)?;
+        let stores = StoresUnderWay::default();
+        let base = custody::Base {
+            options,
+            store: &store,
+            retrieve: &retrieve,
+            alarms: &alarms,
+            stores: stores.clone(),
+            stop: &stop,
         };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(expiry::run(
-            Arc::clone(&store),
-            clock,
-            policy.delete_expired,
-            files.expiry_interval,
-            forget,
-        )));
+        let committee = committee.filter(|committee| custody::is_wanted(options, committee));
+        let custody = match (committee, &signer) {
+            (Some(committee), Some(signer)) => {
+                Some(custody::start(base, committee, Arc::clone(signer), clock).await?)
+            }
+            _ => {
+                let forgetful = retrieve.clone();
+                tokio::spawn(stop.clone().run_until_cancelled_owned(expiry::run(
+                    Arc::clone(&store),
+                    clock,
+                    policy.delete_expired,
+                    files.expiry_interval,
+                    move |hash: &_| forgetful.forget(hash),
+                )));
+                None
+            }
+        };
 
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 
-        let mut node = Self { bound: Bound::default(), store, servers: JoinSet::new(), stop };
+        let bound = Bound { peers: custody.is_some(), ..Bound::default() };
+        let mut node = Self { bound, store, custody, servers: JoinSet::new(), stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&node.store),
@@ -212,7 +265,8 @@ impl Node {
                 signer,
                 policy.max_retention,
                 retrieve.damage(),
-            );
+            )
+            .with_custody(stores, node.custody.as_ref().map(|(custody, _)| custody.clone()));
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
@@ -221,8 +275,9 @@ impl Node {
         if options.enable_rest {
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
-            let router =
-                rest::router(Arc::new(RestPort::new(retrieve, Arc::clone(&health), policy)), answers);
+            let port = RestPort::new(retrieve, Arc::clone(&health), policy);
+            let port = port.with_custody(node.custody.as_ref().map(|(custody, _)| custody.clone()));
+            let router = rest::router(Arc::new(port), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve(address, router, options));
         }
@@ -284,12 +339,24 @@ impl Node {
         self.bound
     }
 
+    /// Where it listens for other members.
+    pub async fn peer_addresses(&self) -> Vec<String> {
+        let Some((_, peers)) = &self.custody else { return Vec::new() };
+        peers.listening().await.iter().map(ToString::to_string).collect()
+    }
+
     /// Stops accepting, lets requests in flight finish, then closes the store.
     pub async fn shut_down(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.servers.join_next().await {
             if let Err(error) = ended {
                 warn!(%error, "a server ended unexpectedly");
+            }
+        }
+        if let Some((custody, peers)) = self.custody.take() {
+            peers.stop().await;
+            if tokio::task::spawn_blocking(move || custody.join()).await.is_err() {
+                warn!("custody did not end in order; nothing that was stated is lost");
             }
         }
         let store = self.store;
@@ -382,16 +449,16 @@ fn load_key_files(directory: &Path) -> Result<SecretKey, StartError> {
 }
 
 /// With a committee file, the key must be that of a member; a mirror has none.
-fn check_membership(file: &Path, signer: Option<&dyn Signer>) -> Result<(), StartError> {
+fn load_committee(file: &Path, signer: Option<&dyn Signer>) -> Result<Option<Committee>, StartError> {
     if file.as_os_str().is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let committee = Committee::load(file)?;
-    let Some(key) = signer.map(|signer| signer.public_key()) else { return Ok(()) };
+    let Some(key) = signer.map(|signer| signer.public_key()) else { return Ok(Some(committee)) };
     match committee.index_of(key) {
         Some(index) => {
             info!(member = %committee.members()[index].name, index, "member of the committee");
-            Ok(())
+            Ok(Some(committee))
         }
         None => {
             let key = STANDARD.encode_to_string(key.to_bytes());
@@ -482,12 +549,12 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let (own, other) =
             (LocalSigner::new(key), LocalSigner::new(SecretKey::from_bytes(&[8; 32]).unwrap()));
-        assert!(check_membership(&file, Some(&own)).is_ok());
-        assert!(check_membership(&file, None).is_ok(), "a mirror has no key");
-        let error = check_membership(&file, Some(&other)).unwrap_err();
+        assert!(load_committee(&file, Some(&own)).is_ok());
+        assert!(load_committee(&file, None).is_ok(), "a mirror has no key");
+        let error = load_committee(&file, Some(&other)).unwrap_err();
         assert_eq!(error.fault(), fault::KEY_NOT_MEMBER);
-        let missing = check_membership(&dir.path().join("nothing"), Some(&own)).unwrap_err();
+        let missing = load_committee(&dir.path().join("nothing"), Some(&own)).unwrap_err();
         assert_eq!(missing.fault(), fault::CONFIG_COMMITTEE);
-        assert!(check_membership(Path::new(""), Some(&other)).is_ok());
+        assert!(load_committee(Path::new(""), Some(&other)).is_ok());
     }
 }

@@ -5,6 +5,8 @@
 //! it.
 
 mod check;
+mod custody;
+mod peer;
 mod replaced;
 
 use std::path::PathBuf;
@@ -16,6 +18,9 @@ use das_common::config::sections::{
 use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
+
+pub use custody::CustodySettings;
+pub use peer::PeerSection;
 
 options! {
     /// All options of a member or mirror.
@@ -53,6 +58,12 @@ options! {
         ["Committee"]
         /// The committee this member belongs to.
         committee: CommitteeOptions,
+        /// Cold batches as shards over the committee.
+        custody: CustodySettings,
+
+        ["Peers"]
+        /// The connections to the other members of the committee.
+        peer: PeerSection,
 
         ["Limits"]
         /// Bounds on what clients can make this server hold.

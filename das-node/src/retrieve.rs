@@ -1,4 +1,4 @@
-//! The read path: cache, then this machine's disk, then the configured endpoints.
+//! The read path: cache, then this machine's disk, then the shards of the committee, then the configured endpoints.
 //!
 //! What is answered was hashed against its name on its way out of the disk or off the network, or comes from a cache
 //! of such answers. What had to be fetched is served and cached; what is done with it on disk is for [`Fetched`] to
@@ -12,7 +12,7 @@
 //!   [`Times::join`].
 //! - However often a batch that nobody has is asked for, the others are asked once in [`Times::absent`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use das_common::alarm::Alarms;
@@ -28,7 +28,9 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::clock::unix_time;
+use crate::custody::Custody;
 use crate::damage::Damage;
+use crate::gather::GatherError;
 use crate::storage::{BatchStore, Lookup, StorageError};
 
 /// Batches that are read from the disk at once; further ones wait. Each is in memory twice, as it is and as it is served.
@@ -81,6 +83,15 @@ pub enum RetrieveError {
         /// The batch.
         hash: DataHash,
     },
+    /// Only our shard is here, and nobody to gather the others from.
+    #[error("{hash} is here as a shard only, and this node has no committee to gather it from")]
+    Sharded {
+        /// The batch.
+        hash: DataHash,
+    },
+    /// The committee.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
     /// Others have been asked, and do not answer yet.
     #[error("other servers are still being asked for {hash}")]
     StillAsking {
@@ -96,6 +107,8 @@ type Found = Result<Option<EncodedBatch>, Arc<RetrieveError>>;
 enum Here {
     Found(EncodedBatch),
     Absent,
+    /// As our shard only.
+    Sharded,
     Damaged,
     /// It cannot be told.
     Failed(Arc<RetrieveError>),
@@ -107,6 +120,8 @@ pub struct Retrieve {
     sources: Arc<Sources>,
     /// Several readers of one batch share one look at the disk,
     looks: SingleFlight<DataHash, Here>,
+    /// one gather of shards,
+    gathers: SingleFlight<DataHash, Found>,
     /// and one question to the others. Nothing waits for these but their readers.
     questions: SingleFlight<DataHash, Found>,
 }
@@ -114,6 +129,8 @@ pub struct Retrieve {
 struct Sources {
     store: Arc<BatchStore>,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
+    /// Gathers over the committee, once it has started.
+    custody: OnceLock<Custody>,
     fallback: Option<RestReader>,
     /// What none of the others had a moment ago.
     absent: moka::sync::Cache<DataHash, ()>,
@@ -128,6 +145,7 @@ struct Sources {
 struct FoundIn {
     cache: Counter,
     disk: Counter,
+    committee: Counter,
     remote: Counter,
     none: Counter,
 }
@@ -138,6 +156,7 @@ impl FoundIn {
         Self {
             cache: counter("cache"),
             disk: counter("disk"),
+            committee: counter("committee"),
             remote: counter("remote"),
             none: counter("none"),
         }
@@ -160,10 +179,26 @@ impl Retrieve {
             .build();
         let absent = moka::sync::Cache::builder().max_capacity(MAX_ABSENT).time_to_live(times.absent).build();
         let (look_slots, found) = (Semaphore::new(MAX_LOOKS), FoundIn::new());
-        let damage = Damage::new(alarms);
-        let sources =
-            Arc::new(Sources { store, cache, fallback, absent, look_slots, times, fetched, damage, found });
-        Self { sources, looks: SingleFlight::default(), questions: SingleFlight::default() }
+        let sources = Arc::new(Sources {
+            store,
+            cache,
+            custody: OnceLock::new(),
+            fallback,
+            absent,
+            look_slots,
+            times,
+            fetched,
+            damage: Damage::new(alarms),
+            found,
+        });
+        let (looks, gathers, questions) = Default::default();
+        Self { sources, looks, gathers, questions }
+    }
+
+    /// From now on, what is not whole here is gathered over the committee.
+    pub fn gather_with(&self, custody: Custody) {
+        // Custody starts once.
+        let _ = self.sources.custody.set(custody);
     }
 
     /// Finds a batch. `None`: nobody who was asked has it.
@@ -178,9 +213,16 @@ impl Retrieve {
             sources.found.disk.increment(1);
             return Ok(Some(encoded));
         }
-        let found = match scope {
-            Scope::Everywhere if sources.fallback.is_some() => self.ask(*hash, &here).await,
-            Scope::Everywhere | Scope::Local => sources.give_up(hash, here),
+        // Members answer each other from their own disks only, so a gather never comes back in a circle.
+        let gathered = self.gather(*hash).await;
+        if let Some(Ok(Some(encoded))) = gathered {
+            sources.found.committee.increment(1);
+            return Ok(Some(encoded));
+        }
+        let found = match (scope, gathered) {
+            (Scope::Everywhere, _) if sources.fallback.is_some() => self.ask(*hash, &here).await,
+            (_, Some(Err(error))) => Err(error),
+            (_, _) => sources.give_up(hash, here),
         };
         match &found {
             Ok(Some(_)) => sources.found.remote.increment(1),
@@ -193,6 +235,18 @@ impl Retrieve {
         let sources = Arc::clone(&self.sources);
         let here = self.looks.run(hash, move || async move { sources.look(&hash).await }).await;
         here.unwrap_or_else(|| Here::Failed(Arc::new(StorageError::Closed.into())))
+    }
+
+    /// `None` when there is no committee to gather over.
+    async fn gather(&self, hash: DataHash) -> Option<Found> {
+        let custody = self.sources.custody.get()?.clone();
+        let sources = Arc::clone(&self.sources);
+        let work = move || async move {
+            let gathered = custody.gather(&hash).await.map_err(|error| Arc::new(error.into()))?;
+            Ok(gathered.map(|batch| sources.keep(&hash, EncodedBatch::new(&batch))))
+        };
+        let found = self.gathers.run(hash, work).await;
+        Some(found.unwrap_or_else(|| Err(Arc::new(StorageError::Closed.into()))))
     }
 
     async fn ask(&self, hash: DataHash, here: &Here) -> Found {
@@ -240,6 +294,7 @@ impl Sources {
                 Here::Found(self.keep(hash, encoded))
             }
             Ok(Lookup::Absent) => Here::Absent,
+            Ok(Lookup::Sharded { .. }) => Here::Sharded,
             Ok(Lookup::Damaged) => {
                 self.report_damage(hash);
                 Here::Damaged
@@ -253,6 +308,7 @@ impl Sources {
         match here {
             Here::Found(encoded) => Ok(Some(encoded)),
             Here::Absent => Ok(None),
+            Here::Sharded => Err(Arc::new(RetrieveError::Sharded { hash: *hash })),
             Here::Damaged => Err(Arc::new(RetrieveError::Damaged { hash: *hash })),
             Here::Failed(error) => Err(error),
         }

@@ -5,6 +5,7 @@
 //! one of these leaves nothing behind.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use metrics::{Histogram, histogram};
 use thiserror::Error;
 
 use crate::clock::unix_time;
+use crate::custody::Custody;
 use crate::damage::Damage;
 use crate::signer::{SignError, Signer};
 use crate::storage::{BatchStore, PutOutcome, StorageError};
@@ -68,6 +70,31 @@ impl Coded for StoreError {
     }
 }
 
+/// Counts the stores under way, for those who work in the background to give way to. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StoresUnderWay(Arc<AtomicUsize>);
+
+impl StoresUnderWay {
+    /// Whether somebody waits for a store.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn enter(&self) -> UnderWay {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&self.0))
+    }
+}
+
+/// One store under way, until it is dropped.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Everything a store passes through.
 pub struct StorePath {
     store: Arc<BatchStore>,
@@ -77,6 +104,8 @@ pub struct StorePath {
     damage: Damage,
     keyset_hash: DataHash,
     stages: Stages,
+    under_way: StoresUnderWay,
+    custody: Option<Custody>,
 }
 
 /// Times of the stages.
@@ -109,7 +138,13 @@ impl StorePath {
         damage: Damage,
     ) -> Self {
         let keyset_hash = Keyset::single(signer.public_key().clone()).hash();
-        Self { store, signers, signer, max_retention, damage, keyset_hash, stages: Stages::new() }
+        let (stages, under_way) = (Stages::new(), StoresUnderWay::default());
+        Self { store, signers, signer, max_retention, damage, keyset_hash, stages, under_way, custody: None }
+    }
+
+    /// Counts its stores here, and nudges custody after each.
+    pub fn with_custody(self, under_way: StoresUnderWay, custody: Option<Custody>) -> Self {
+        Self { under_way, custody, ..self }
     }
 
     /// Stores a batch for whoever signed the request.
@@ -119,6 +154,7 @@ impl StorePath {
         timeout: u64,
         signature: &[u8],
     ) -> Result<StoreResult, StoreError> {
+        let _under_way = self.under_way.enter();
         let begun = Instant::now();
         self.signers.check(|| RequestDigest::store(&message, timeout), signature).await?;
         self.stages.authorize.record(begun.elapsed());
@@ -127,6 +163,7 @@ impl StorePath {
 
     /// Stores a batch whose request was authorized already.
     pub async fn store_authorized(&self, message: Bytes, timeout: u64) -> Result<StoreResult, StoreError> {
+        let _under_way = self.under_way.enter();
         let now = unix_time();
         self.check_timeout(timeout, now)?;
         let begun = Instant::now();
@@ -134,6 +171,9 @@ impl StorePath {
         let hashed = Instant::now();
         let outcome = self.store.put(&batch, timeout, now).await?;
         let written = Instant::now();
+        if let Some(custody) = &self.custody {
+            custody.arrived();
+        }
         if outcome == PutOutcome::Healed {
             tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");
             self.damage.ended(&batch.hash());

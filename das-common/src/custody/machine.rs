@@ -28,6 +28,7 @@
 //! id. It counts while the storage id is the member's latest, and the member is not silent. What changes that touches
 //! no batch's record: batches are found by the class of witnesses that they rely on.
 
+mod audit;
 mod clock;
 mod event;
 mod ledger;
@@ -49,6 +50,7 @@ use super::coding::{Coding, MemberKey};
 use super::statement::{SignLists, StorageId};
 use crate::data_hash::DataHash;
 
+pub use audit::AuditTarget;
 pub use event::{Alarm, Effect, Event, Why};
 pub use ledger::{Change, Held, Ledger, arrival_key};
 pub use members::MemberView;

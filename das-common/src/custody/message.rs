@@ -19,6 +19,8 @@ pub const MAX_REQUEST_BYTES: usize = 16 << 10;
 pub const MAX_RESPONSE_OVERHEAD: usize = 64 << 10;
 /// Most bytes of an answer. A batch is at most half of it.
 pub const MAX_RESPONSE_BYTES: usize = 128 << 20;
+/// Most bytes of a published message: a list and its signature.
+pub const MAX_GOSSIP_BYTES: usize = MAX_LIST_BYTES + 256;
 /// Most lists of one answer.
 pub const MAX_LISTS: usize = 8;
 /// Most certificates of one message.
@@ -91,8 +93,13 @@ pub enum PeerResponse {
         /// Nothing below this counter is left to ask for: it was given here, or has ended and is gone.
         next: u64,
     },
-    /// A shard; `None` where there is none.
+    /// A shard; `None` where there is neither that nor the whole batch.
     Shard(Option<WireShard>),
+    /// To a question for a shard: only the whole batch is here.
+    OnlyWhole {
+        /// The batch's length in bytes.
+        data_length: u64,
+    },
     /// A whole batch; `None` where there is none.
     Whole(Option<Vec<u8>>),
     /// A leaf.
@@ -107,6 +114,25 @@ pub enum PeerResponse {
     Done,
     /// Not now: ask again later.
     Busy,
+}
+
+/// What members publish to all.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Gossip {
+    /// A list of the publisher's own statements.
+    List(SignedList),
+}
+
+impl Gossip {
+    /// The message's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a message.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode::<_, MAX_GOSSIP_BYTES>(bytes)
+    }
 }
 
 /// What a bucket holds, in short: equal sets give equal digests.

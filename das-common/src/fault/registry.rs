@@ -217,6 +217,59 @@ faults! {
     cause: "it is none of this committee's, and the parent chain was not asked";
     cure: "give the committee file whose keyset it is";
 
+    ["Custody"]
+    CUSTODY_STOPPED = "DAS-CUSTODY-001": "custody stopped for an error of the disk";
+    cause: "the index could not be read or written; nothing is demoted or repaired until it can be";
+    cure: "see the message; free space or mend the disk, custody starts anew by itself";
+
+    CUSTODY_SUSPECT = "DAS-CUSTODY-002": "so many members disagree with this one about a root that this one is to be suspected";
+    cause: "this machine computes wrongly, or too many members lie; it demotes nothing";
+    cure: "check this machine's memory and processor, and compare versions with the other members";
+
+    CUSTODY_ROLLED_BACK = "DAS-CUSTODY-003": "the database is older than what the other members have seen of it";
+    cause: "it was restored from a backup or a snapshot; it took a new storage id and states anew what it holds";
+    cure: "nothing to do once it has caught up; do not restore a data directory over a newer one";
+
+    CUSTODY_CLOCK = "DAS-CUSTODY-004": "the clock is off from the peers' clocks, or there are too few to compare it with";
+    cause: "this machine's clock is wrong, or too many members are down; nothing is deleted until it is right";
+    cure: "set the clock by NTP; bring the members back";
+
+    CUSTODY_NO_ROOM = "DAS-CUSTODY-005": "batches that too few members hold cannot be made whole for want of room";
+    cause: "the disk is full";
+    cure: "give the disk more room, or bring the members back whose statements no longer count";
+
+    CUSTODY_WRONG_ROOT = "DAS-CUSTODY-006": "a member stated another root than this one computed";
+    cause: "it computes wrongly or lies; its statement does not count, and the evidence is kept";
+    cure: "tell who runs it; dastool verify-evidence checks the bundle offline";
+
+    CUSTODY_SAME_COUNTER = "DAS-CUSTODY-007": "a member used one counter for two lists";
+    cause: "its database was copied or rolled back and it did not notice, or it lies";
+    cure: "tell who runs it; two machines must never run with one member's keys";
+
+    CUSTODY_OLD_STORAGE = "DAS-CUSTODY-008": "a member shows a storage id that had been replaced";
+    cause: "an old data directory of it runs again; its statements do not count";
+    cure: "tell who runs it to run the newer data directory, or to start with an empty one";
+
+    CUSTODY_UNHELD = "DAS-CUSTODY-009": "a member states more batches that are not here than are remembered";
+    cause: "this member missed very many stores, or that one invents batches";
+    cure: "see whether this member is repaired; if not, tell who runs the other";
+
+    PEER_SILENT = "DAS-PEER-001": "a member has been silent for so long that its statements count no more";
+    cause: "it is down or cannot be reached; batches that too few others hold are made whole again";
+    cure: "tell who runs it, or check the network between the members";
+
+    PEER_OTHER_CODING = "DAS-PEER-002": "a member codes by another committee file";
+    cause: "honest-members, data-shards or the list of members differ between the files";
+    cure: "give all members the same committee file; dastool committee prints its coding id";
+
+    PEER_TOO_FEW = "DAS-PEER-003": "too few members of the committee file have a peer address";
+    cause: "with data-shards above 1 members must reach each other, and members that are not ours (Nitro's) hold no shards";
+    cure: "give the members peer addresses in the committee file, or custody.whole-only until they have them";
+
+    PEER_KEY = "DAS-PEER-004": "the peer key cannot be used";
+    cause: "its file cannot be read or written, or does not hold an Ed25519 key";
+    cure: "check the file and its owner; without the file a new key is made, which the other members learn by themselves";
+
     ["Programs"]
     PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
     cause: "a mistake in the program; the request it worked on failed";

@@ -6,6 +6,7 @@
 //! | `/health` and anything that starts so | 200 or 503, empty |
 //! | `/expiration-policy`, with or without more behind a slash | 200 `{"expirationPolicy":"..."}` |
 //! | `/status` | 200, the server's state as JSON |
+//! | `/custody` | 200, in which form batches are held, as JSON; 400 at a server that holds no shards |
 //! | anything else | 400 |
 //!
 //! GET and HEAD are answered, any other method gets 405. A batch found may be cached for four weeks, since its name is its hash;
@@ -114,6 +115,11 @@ pub trait BatchSource: Send + Sync + 'static {
     /// Can it serve, and store if that is its task?
     fn healthy(&self) -> impl Future<Output = bool> + Send;
 
+    /// Where batches are and in which form, as one JSON value; `None` where there is no such thing.
+    fn custody(&self) -> impl Future<Output = Option<String>> + Send {
+        std::future::ready(None)
+    }
+
     /// The server's state, as one JSON value.
     fn status(&self) -> impl Future<Output = String> + Send;
 }
@@ -144,6 +150,7 @@ enum Route {
     Health,
     ExpirationPolicy,
     Status,
+    Custody,
     Unknown,
 }
 
@@ -164,6 +171,8 @@ impl Route {
             Self::ExpirationPolicy
         } else if path == "/status" {
             Self::Status
+        } else if path == "/custody" {
+            Self::Custody
         } else {
             Self::Unknown
         }
@@ -254,6 +263,10 @@ impl<S: BatchSource> Port<S> {
                 status.push('\n');
                 json(status.into(), SHORTLY, head)
             }
+            Route::Custody => match self.source.custody().await {
+                Some(report) => json(format!("{report}\n").into(), SHORTLY, head),
+                None => empty(StatusCode::BAD_REQUEST),
+            },
             Route::Unknown => empty(StatusCode::BAD_REQUEST),
         }
     }

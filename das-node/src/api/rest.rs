@@ -6,6 +6,7 @@ use das_common::data_hash::DataHash;
 use das_common::http::rest::{BatchSource, EncodedBatch, Scope};
 use das_common::wire::ExpirationPolicy;
 
+use crate::custody::Custody;
 use crate::health::Health;
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Retrieve, RetrieveError};
@@ -15,12 +16,18 @@ pub struct RestPort {
     retrieve: Retrieve,
     health: Arc<Health>,
     policy: RetentionPolicy,
+    custody: Option<Custody>,
 }
 
 impl RestPort {
     /// Puts the parts together.
     pub fn new(retrieve: Retrieve, health: Arc<Health>, policy: RetentionPolicy) -> Self {
-        Self { retrieve, health, policy }
+        Self { retrieve, health, policy, custody: None }
+    }
+
+    /// Shows what custody holds.
+    pub fn with_custody(self, custody: Option<Custody>) -> Self {
+        Self { custody, ..self }
     }
 }
 
@@ -37,6 +44,11 @@ impl BatchSource for RestPort {
 
     async fn healthy(&self) -> bool {
         self.health.can_serve().is_ok()
+    }
+
+    async fn custody(&self) -> Option<String> {
+        let report = self.custody.as_ref()?.report().await?;
+        Some(serde_json::to_string(&report).expect("numbers and texts have a JSON form"))
     }
 
     async fn status(&self) -> String {

@@ -3,9 +3,9 @@
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
 
-use super::NodeOptions;
+use super::{NodeOptions, custody};
 
-fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
+pub(super) fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
     Problem { option, text: text.into(), cure }
 }
 
@@ -19,6 +19,8 @@ pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     signers(options, &mut found);
     reading(options, &mut found);
     limits(options, &mut found);
+    custody::check(options, &mut found);
+    super::peer::problems(options, &mut found);
     found
 }
 

@@ -71,6 +71,18 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
             "--rpc-server-body-limit 999999999",
             "--limits.max-request-memory: 256MiB is below the longest body allowed",
         ),
+        ("--peer.listen 10.0.0.1:9879", "\"10.0.0.1:9879\" is no address in multiaddr notation"),
+        ("--peer.listen /ip4/10.0.0.1/tcp/1/ws", "then /tcp/PORT or /udp/PORT/quic-v1; give a list such as"),
+        ("--peer.listen /dns4/alice/tcp/1", "/dns4/alice/tcp/1 is not an address of this machine"),
+        ("--enable-rest --peer.listen /ip4/0.0.0.0/tcp/9877", "is that of --rest-port too"),
+        (
+            "--peer.external-addresses here",
+            "--peer.external-addresses (command line): \"here\" is no address",
+        ),
+        ("--peer.binding-life 1m", "a binding lasts at least 1h and at most 9600h"),
+        ("--peer.max-memory 1MiB", "--peer.max-memory (command line): 1MiB is below the longest answer"),
+        ("--peer.request-rate 0", "--peer.request-rate (command line): it is 0"),
+        ("--peer.max-backoff 1ms", "it is below --peer.min-backoff"),
         ("--log-level NOPE", "--log-level (command line): \"NOPE\" is wrong: expected TRACE, DEBUG"),
         ("--log-type NOPE", "expected plaintext or json"),
         ("--data-dir x", "the nearest known one is --data-availability.local-file-storage.data-dir"),
@@ -103,4 +115,18 @@ fn a_contract_address_alone_would_refuse_every_store() {
 fn body_limit_zero_is_nitros_default() {
     assert_eq!(run(MEMBER).options.rpc_body_limit(), 5_242_880);
     assert_eq!(run(&format!("{MEMBER} --rpc-server-body-limit 2000")).options.rpc_body_limit(), 2_000);
+}
+
+#[test]
+fn the_peer_layer_is_started_with_what_the_options_say() {
+    let options = run(&format!(
+        "{MEMBER} --peer.external-addresses /dns4/a.example/tcp/7 --limits.max-message-size 96MiB --limits.max-pending-bytes 96MiB"
+    ));
+    let peer = &options.options.peer;
+    let made =
+        peer.peer_options(std::path::Path::new("/d"), options.options.limits.max_message_size).unwrap();
+    assert_eq!((made.listen.len(), made.external.len()), (2, 1));
+    assert_eq!(made.limits.max_answer, 97 << 20);
+    assert_eq!(peer.key_file(std::path::Path::new("/d")), std::path::Path::new("/d/peer.key"));
+    assert_eq!(made.cards_file.as_deref(), Some(std::path::Path::new("/d/peer.cards")));
 }

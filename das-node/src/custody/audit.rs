@@ -1,0 +1,148 @@
+//! Audits: each member is asked at random moments for random leaves of random batches that it stated it holds.
+//!
+//! A member that lost a fraction p of its shards is found after about 3 / p questions. A wrong leaf, or a signed "I do not
+//! have it", ends the statement at once and is kept as evidence; silence is counted, and is the peer layer's to judge.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use das_common::custody::evidence::{AuditQuestion, Evidence};
+use das_common::custody::machine::{AuditTarget, Event};
+use das_common::custody::message::{PeerRequest, PeerResponse};
+use das_common::custody::{MemberKey, PeerPublicKey};
+use das_common::data_hash::DataHash;
+use parking_lot::Mutex;
+use rand::Rng;
+use serde::Serialize;
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::records::save_evidence;
+use super::source::ask;
+use crate::clock::unix_time;
+
+/// A leaf is a kilobyte: who does not answer by then does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the audits of one member came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditCounts {
+    /// It showed the leaf.
+    pub right: u64,
+    /// It showed something else, or said that it does not have it.
+    pub wrong: u64,
+    /// It did not answer.
+    pub silent: u64,
+    /// When it last failed (unix seconds).
+    pub last_failure: Option<u64>,
+}
+
+/// The counts of all members.
+#[derive(Default)]
+pub(super) struct Audits(Mutex<HashMap<MemberKey, AuditCounts>>);
+
+impl Audits {
+    pub(super) fn of(&self, member: &MemberKey) -> AuditCounts {
+        self.0.lock().get(member).copied().unwrap_or_default()
+    }
+
+    fn note(&self, shared: &Shared, member: &MemberKey, outcome: Outcome) {
+        let mut all = self.0.lock();
+        let counts = all.entry(*member).or_default();
+        match outcome {
+            Outcome::Right => counts.right += 1,
+            Outcome::Wrong => counts.wrong += 1,
+            Outcome::Silent => counts.silent += 1,
+        }
+        if outcome != Outcome::Right {
+            counts.last_failure = Some(unix_time());
+        }
+        let name = shared.members.names.get(member).cloned().unwrap_or_default();
+        let labels = [("member", name), ("outcome", outcome.name().to_owned())];
+        metrics::counter!("das_custody_audits_total", &labels).increment(1);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Right,
+    Wrong,
+    Silent,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Right => "right",
+            Self::Wrong => "wrong",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// Asks for ever.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let members: Vec<MemberKey> =
+        shared.members.ids.keys().copied().filter(|member| *member != shared.me).collect();
+    if members.is_empty() {
+        return std::future::pending().await;
+    }
+    // All members are asked in turn, each after a time that nobody can foresee.
+    let mean = shared.options.audit_interval / u32::try_from(members.len()).unwrap_or(u32::MAX);
+    for member in members.iter().cycle() {
+        let pause = mean.mul_f64(rand::rng().random_range(0.5..1.5));
+        tokio::time::sleep(pause).await;
+        if shared.members.ids.get(member).is_some_and(|id| shared.peers.is_connected(*id)) {
+            audit(&shared, *member).await;
+        }
+    }
+}
+
+async fn audit(shared: &Arc<Shared>, member: MemberKey) {
+    let start = DataHash::from_bytes(rand::random());
+    let target = shared.ask(move |machine, now| machine.audit_target(&member, &start, now)).await;
+    let Some(Ok(Some(target))) = target else { return };
+    let Some(part) = shared.part(&target.coding) else { return };
+    let leaf = rand::rng().random_range(0..part.code.leaves(target.length).max(1));
+    let question = AuditQuestion { hash: target.hash, coding: target.coding, leaf };
+    let Some(id) = shared.members.ids.get(&member) else { return };
+    let answer = match ask(&shared.peers, *id, &PeerRequest::Audit(question), PATIENCE).await {
+        Ok(PeerResponse::Audit(answer)) => answer,
+        other => {
+            debug!(member = %id, failed = ?other.err(), "no answer to an audit");
+            return shared.audits.note(shared, &member, Outcome::Silent);
+        }
+    };
+    let index = part.coding.index_of(&member).and_then(|index| u8::try_from(index).ok());
+    let (Some(index), Some(key)) = (index, shared.peer_key(&member)) else { return };
+    let checked = answer.verify(&PeerPublicKey(*key.as_bytes()));
+    let right = checked
+        .as_ref()
+        .is_ok_and(|answer| answer.question == question && answer.check(&part.coding, index, &target.root));
+    if right {
+        return shared.audits.note(shared, &member, Outcome::Right);
+    }
+    shared.audits.note(shared, &member, Outcome::Wrong);
+    warn!(member = %id, hash = %target.hash, leaf, "a member cannot show what it stated that it holds");
+    if checked.is_ok() {
+        keep_evidence(shared, member, &target, answer).await;
+    }
+    shared.tell(Event::AuditFailed { member, hash: target.hash, coding: target.coding });
+}
+
+async fn keep_evidence(
+    shared: &Arc<Shared>,
+    member: MemberKey,
+    target: &AuditTarget,
+    answer: das_common::custody::evidence::SignedAnswer,
+) {
+    let (hash, coding) = (target.hash, target.coding);
+    let list = shared.ask(move |machine, _| machine.statement_list(&member, &hash, &coding)).await;
+    let Some(Ok(Some(list))) = list else { return };
+    let bundle = Evidence::FailedAudit { list, answer }.to_bytes();
+    if let Err(error) = save_evidence(&shared.store, unix_time(), member.as_bytes(), &bundle) {
+        warn!(%error, "evidence could not be saved");
+    }
+}

@@ -1,0 +1,118 @@
+//! What custody looks like from outside.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Shared;
+use super::audit::AuditCounts;
+use super::scrub::ScrubReport;
+use crate::peer::MemberStatus;
+use crate::storage::Usage;
+
+/// The answer at `/custody`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CustodyReport {
+    /// Names the database.
+    pub storage_id: String,
+    /// The coding in force, by which new batches are coded.
+    pub coding_id: Option<String>,
+    /// Batches by form.
+    pub batches: BatchCounts,
+    /// Bytes by form.
+    pub bytes: ByteCounts,
+    /// What the scrub came to since this node started.
+    pub scrub: ScrubReport,
+    /// The other members.
+    pub peers: Vec<PeerReport>,
+}
+
+/// How many batches are in which form.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchCounts {
+    /// Whole and still hot, or waiting to be encoded.
+    pub hot: u64,
+    /// Whole, the own shard beside it: waiting for statements of others.
+    pub waiting: u64,
+    /// The own shard only.
+    pub sharded: u64,
+    /// Whole, and to stay so.
+    pub whole: u64,
+    /// Should be here and are not (yet).
+    pub missing: u64,
+    /// Stated by others only.
+    pub elsewhere: u64,
+}
+
+/// How many bytes are in which form.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByteCounts {
+    /// Whole batches.
+    pub whole: u64,
+    /// Shards with their proofs.
+    pub shards: u64,
+    /// What the batches that are here as shards only would take whole.
+    pub sharded_would_take: u64,
+    /// Taken on disk, and by nothing that is needed.
+    pub dead: u64,
+    /// The index.
+    pub index: u64,
+}
+
+/// Another member as custody sees it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerReport {
+    /// Connection and address.
+    #[serde(flatten)]
+    pub status: MemberStatus,
+    /// The storage id whose statements count.
+    pub storage_id: Option<String>,
+    /// Seconds since it was last heard of.
+    pub silent_for: u64,
+    /// Whether it has been silent for too long to count.
+    pub silent: bool,
+    /// What its audits came to since this node started.
+    pub audits: AuditCounts,
+}
+
+pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
+    let (storage, summary, members) =
+        shared.ask(|machine, now| (machine.storage_id(), machine.summary(), machine.members(now))).await?;
+    let usage: Usage = shared.store.usage().await.ok()?;
+    let peers = shared.peers.members().into_iter().map(|status| {
+        let key = shared.members.keys.get(&status.member);
+        let view = members.iter().find(|view| Some(&view.member) == key);
+        PeerReport {
+            status,
+            storage_id: view.and_then(|view| view.storage_id).map(|id| const_hex::encode(id.0)),
+            silent_for: view.map_or(0, |view| view.silent_for.as_secs()),
+            silent: view.is_some_and(|view| view.silent),
+            audits: key.map(|key| shared.audits.of(key)).unwrap_or_default(),
+        }
+    });
+    Some(CustodyReport {
+        storage_id: const_hex::encode(storage.0),
+        coding_id: shared.parts.first().map(|part| format!("0x{}", part.coding.id)),
+        batches: BatchCounts {
+            hot: summary.to_encode,
+            waiting: summary.waiting + summary.dropping,
+            sharded: summary.sharded,
+            whole: summary.whole,
+            missing: summary.missing,
+            elsewhere: summary.unheld,
+        },
+        bytes: ByteCounts {
+            whole: usage.whole_bytes,
+            shards: usage.shard_bytes,
+            sharded_would_take: usage.payload_bytes_of_sharded,
+            dead: usage.dead_bytes,
+            index: usage.index_bytes,
+        },
+        scrub: shared.scrub.report(),
+        peers: peers.collect(),
+    })
+}
