@@ -117,7 +117,7 @@ fn a_committee_file_gives_the_same_keyset_by_every_command() {
     }
     let file = committee_file(dir.path(), 4, 3, &made_up_urls(6));
     let text = good(&["committee", &file]);
-    assert!(text.contains("2.00 as shards; today 6"), "{text}");
+    assert!(text.contains("2.00 as shards; 6 while hot"), "{text}");
     let (_, promise) = json(&["committee", "--members=6", "--honest-members=4", "--data-shards=3"]);
     let (_, of_file) = json(&["committee", &file]);
     assert_eq!(promise["promise"], of_file["promise"]);

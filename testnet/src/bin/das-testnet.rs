@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
-use das_testnet::args::Args;
+use das_testnet::args::{Args, Span};
 use das_testnet::network::{Network, Plan, Who};
 
 const HELP: &str = "\
@@ -18,6 +18,7 @@ das-testnet: a data availability committee as real processes on loopback
   --honest H        members assumed honest (default 4)
   --shards K        shards that rebuild a batch, 1 = whole copies (default 3)
   --base-port P     first port (default 9700; 0 = any free ports); a directory keeps the ports it was made with
+  --hot-retention T how long members keep a batch whole before it becomes shards, as 5s (default: theirs, 1h)
   --quiet           print only what changes
 
 While it runs it reads commands, a line each:
@@ -66,9 +67,14 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
         shards: args.value_or("shards", default.shards)?,
         base_port: args.value_or("base-port", default.base_port)?,
     };
+    let hot_retention = args.value::<Span>("hot-retention")?;
     let quiet = args.switch("quiet");
     args.finish()?;
     let mut network = Network::open(&dir, &plan).context("the data directory")?;
+    if let Some(Span(time)) = hot_retention {
+        network =
+            network.with_node_options(["--custody.hot-retention".to_owned(), format!("{}s", time.as_secs())]);
+    }
     if !quiet {
         let (n, h, k) = (plan.members, plan.honest, plan.shards);
         say(&format!("A committee of {n} in {}: {h} assumed honest, {k} data shards.", dir.display()));
@@ -103,6 +109,7 @@ Store a batch and read it back:
 Look at the committee:
   dastool committee {}
   curl {}/status
+  curl {}/custody
 Load it: das-load store --testnet {} --size 1MiB --count 200
 Commands: status, stop N, kill N, pause N, resume N, start N, quit. Ctrl-C ends everything.
 ",
@@ -111,6 +118,7 @@ Commands: status, stop N, kill N, pause N, resume N, start N, quit. Ctrl-C ends 
         aggregator.rest,
         network.committee_file().display(),
         aggregator.rest,
+        network.addresses(Who::Member(0))?.rest,
         network.dir().display(),
     ));
     Ok(())

@@ -31,6 +31,8 @@ pub struct Ports {
     pub rest: u16,
     /// Metrics.
     pub metrics: u16,
+    /// The other members, over libp2p (members only).
+    pub peer: u16,
 }
 
 /// What a data directory was made for. Kept in it, so that a restart needs no options.
@@ -169,14 +171,19 @@ fn free_port() -> Result<u16, FilesError> {
 
 fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesError> {
     if plan.base_port == 0 {
-        return Ok(Ports { rpc: free_port()?, rest: free_port()?, metrics: free_port()? });
+        return Ok(Ports {
+            rpc: free_port()?,
+            rest: free_port()?,
+            metrics: free_port()?,
+            peer: free_port()?,
+        });
     }
     let first = u64::from(plan.base_port) + 10 * index as u64;
     let port = |offset: u64| {
         u16::try_from(first + offset)
             .map_err(|_| FilesError::Ports { base_port: plan.base_port, members: plan.members })
     };
-    Ok(Ports { rpc: port(0)?, rest: port(1)?, metrics: port(2)? })
+    Ok(Ports { rpc: port(0)?, rest: port(1)?, metrics: port(2)?, peer: port(3)? })
 }
 
 fn make_keys(dir: &Path, members: usize) -> Result<(), FilesError> {
@@ -203,10 +210,11 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
         let public_key = read(&home.join("keys/das_bls.pub"))?;
         committee.push_str(&format!(
             "\n[[member]]\nname = \"{name}\"\npublic-key = \"{}\"\nrpc = \"http://127.0.0.1:{}\"\n\
-             rest = \"http://127.0.0.1:{}\"\n",
+             rest = \"http://127.0.0.1:{}\"\npeer = \"{}\"\n",
             public_key.trim(),
             ports.rpc,
-            ports.rest
+            ports.rest,
+            peer_address(ports),
         ));
         let mut config = listeners(ports);
         config["data-availability"] = json!({
@@ -215,6 +223,10 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
             "local-file-storage": { "enable": true, "data-dir": home.join("data") },
             "extra-signature-checking-public-key": &poster,
         });
+        if settings.shards > 1 {
+            config["committee"] = json!({ "file": absolute.join(COMMITTEE) });
+            config["peer"] = json!({ "listen": [peer_address(ports)] });
+        }
         config["parent-chain"] = json!({ "sequencer-inbox-address": "none" });
         write_json(&home.join(CONFIG), &config)?;
         let data = home.join("data");
@@ -228,6 +240,10 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
         "store-key": { "file": absolute.join(POSTER_KEY) },
     });
     write_json(&absolute.join(Who::Aggregator.to_string()).join(CONFIG), &config)
+}
+
+fn peer_address(ports: &Ports) -> String {
+    format!("/ip4/127.0.0.1/tcp/{}", ports.peer)
 }
 
 fn listeners(ports: &Ports) -> serde_json::Value {
