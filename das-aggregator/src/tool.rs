@@ -12,6 +12,7 @@ use std::process::ExitCode;
 mod args;
 mod committee;
 mod doctor;
+mod evidence;
 mod get;
 mod hash;
 mod inspect;
@@ -19,6 +20,7 @@ mod keygen;
 mod keyset;
 mod output;
 mod show;
+mod storage;
 mod store;
 mod verify;
 
@@ -43,6 +45,12 @@ const COMMANDS: &[Command] = &[
         name: "inspect",
         about: "say what some hex is: certificate, keyset, key, message",
         run: inspect::run,
+    },
+    Command { name: "storage", about: "print what members hold, and what shards save", run: storage::run },
+    Command {
+        name: "verify-evidence",
+        about: "check what is said to prove that a member lied",
+        run: evidence::run,
     },
     Command {
         name: "doctor",
@@ -100,7 +108,7 @@ fn client(args: &[String]) -> anyhow::Result<Answer> {
 fn overview() -> String {
     let mut text = String::from("dastool: keys, keysets, certificates, stores and reads of a committee\n\n");
     for command in COMMANDS {
-        text += &format!("  {:<15}{}\n", command.name, command.about);
+        text += &format!("  {:<17}{}\n", command.name, command.about);
     }
     text += "\ndastool COMMAND --help lists a command's options; --json prints for programs.\n\
              The commands of Nitro's anytrusttool work too: keygen, generatehash, dumpkeyset, client rpc store,\n\
