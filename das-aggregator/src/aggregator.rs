@@ -2,6 +2,7 @@
 
 mod start_error;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,8 +22,9 @@ use das_common::json_rpc::{self, RpcLimits};
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
+use das_common::server::Server;
 use das_common::store_auth::{StoreKey, StoreSigners};
-use das_common::telemetry::{MetricsHandle, watch_process};
+use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +66,8 @@ pub struct Bound {
     pub metrics: Option<SocketAddr>,
 }
 
-impl std::fmt::Display for Bound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-aggregator ready:")?;
         let Self { rpc, rest, provider, metrics } = *self;
         for (name, address) in [("rpc", rpc), ("rest", rest), ("provider", provider), ("metrics", metrics)] {
@@ -88,7 +90,7 @@ pub struct Aggregator {
 
 impl Aggregator {
     /// Reads committee and keys, and opens the ports. When this returns, requests are served.
-    pub async fn start(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+    async fn open(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let committee = load_committee(options)?;
         let key = load_store_key(options)?.map(Arc::new);
         let admission = load_admission(options)?;
@@ -205,14 +207,26 @@ impl Aggregator {
         self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
         address
     }
+}
 
-    /// Where it listens.
-    pub fn bound(&self) -> Bound {
+impl Server for Aggregator {
+    type Options = AggregatorOptions;
+    type StartError = StartError;
+
+    fn logging(options: &AggregatorOptions) -> (LogLevel, LogFormat, &str) {
+        (options.log_level, options.log_type, &options.log_filter)
+    }
+
+    async fn start(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        Self::open(options, metrics).await
+    }
+
+    fn bound(&self) -> impl fmt::Display {
         self.bound
     }
 
     /// Stops accepting, lets requests in flight finish, then ends what is still under way for late members.
-    pub async fn shut_down(mut self) {
+    async fn shut_down(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.servers.join_next().await {
             if let Err(error) = ended {

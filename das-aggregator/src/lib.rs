@@ -14,3 +14,11 @@ pub mod retry;
 pub mod store;
 pub mod tool;
 pub mod watch;
+
+use std::process::ExitCode;
+
+/// The program `das-aggregator`, from its arguments to its exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    das_common::server::run::<aggregator::Aggregator>()
+}

@@ -20,7 +20,8 @@ pub mod nitro_layout;
 pub mod rest_reader;
 pub mod rpc_client;
 pub mod sequencer_message;
-pub mod shutdown;
+pub mod server;
+
 pub mod single_flight;
 pub mod store_auth;
 pub mod telemetry;

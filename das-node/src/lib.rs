@@ -21,3 +21,11 @@ pub mod retrieve;
 pub mod signer;
 pub mod storage;
 pub mod store;
+
+use std::process::ExitCode;
+
+/// The program `das-node`, from its arguments to its exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    das_common::server::run::<node::Node>()
+}

@@ -1,5 +1,6 @@
 //! A member or mirror, put together, started, and shut down in order.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,9 @@ use das_common::keyset::Keyset;
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
+use das_common::server::Server;
 use das_common::store_auth::{SignersError, StoreSigners};
-use das_common::telemetry::{MetricsHandle, names, watch_process};
+use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -171,8 +173,8 @@ pub struct Bound {
     pub peers: bool,
 }
 
-impl std::fmt::Display for Bound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-node ready:")?;
         for (name, address) in [("rpc", self.rpc), ("rest", self.rest), ("metrics", self.metrics)] {
             if let Some(address) = address {
@@ -194,7 +196,7 @@ pub struct Node {
 
 impl Node {
     /// Opens the store and the ports. When this returns, requests are served.
-    pub async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+    async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
         let signer = load_signer(options)?;
         let committee = load_committee(&options.committee.file, signer.as_deref())?;
@@ -334,19 +336,31 @@ impl Node {
         address
     }
 
-    /// Where it listens.
-    pub fn bound(&self) -> Bound {
-        self.bound
-    }
-
     /// Where it listens for other members.
     pub async fn peer_addresses(&self) -> Vec<String> {
         let Some((_, peers)) = &self.custody else { return Vec::new() };
         peers.listening().await.iter().map(ToString::to_string).collect()
     }
+}
+
+impl Server for Node {
+    type Options = NodeOptions;
+    type StartError = StartError;
+
+    fn logging(options: &NodeOptions) -> (LogLevel, LogFormat, &str) {
+        (options.log_level, options.log_type, &options.log_filter)
+    }
+
+    async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        Self::open(options, metrics).await
+    }
+
+    fn bound(&self) -> impl fmt::Display {
+        self.bound
+    }
 
     /// Stops accepting, lets requests in flight finish, then closes the store.
-    pub async fn shut_down(mut self) {
+    async fn shut_down(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.servers.join_next().await {
             if let Err(error) = ended {

@@ -1,0 +1,116 @@
+//! A server process from its arguments to its exit code.
+//!
+//! [`run`] is called from the libraries of the servers, not from their executables: what is generic here is compiled
+//! where it is called, and a server is large.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::config::{Program, load_or_exit};
+use crate::fault::Coded;
+use crate::telemetry::{LogFormat, LogLevel, MetricsHandle, init_logging, init_metrics};
+
+/// A program that serves until it is asked to stop.
+pub trait Server: Sized {
+    /// Its options.
+    type Options: Program;
+    /// Why it could not start.
+    type StartError: Coded;
+
+    /// What to log, in which form, and the filter that overrides the level.
+    fn logging(options: &Self::Options) -> (LogLevel, LogFormat, &str);
+
+    /// Opens what it needs. When this returns, requests are served.
+    fn start(
+        options: &Self::Options,
+        metrics: MetricsHandle,
+    ) -> impl Future<Output = Result<Self, Self::StartError>> + Send;
+
+    /// Where it listens, for the line on standard output that tells a supervisor or a script.
+    fn bound(&self) -> impl fmt::Display;
+
+    /// Lets requests in flight finish, and closes what is open.
+    fn shut_down(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Reads the options, serves until SIGTERM or SIGINT, and says how it went.
+pub fn run<S: Server>() -> ExitCode {
+    let loaded = load_or_exit::<S::Options>();
+    let options = loaded.options;
+    let (level, format, filter) = S::logging(&options);
+    if let Err(error) = init_logging(level, format, filter) {
+        return failed::<S>(&error.to_string());
+    }
+    for notice in loaded.notices {
+        warn!("{notice}");
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(serve::<S>(&options)),
+        Err(error) => failed::<S>(&format!("cannot start threads: {error}")),
+    }
+}
+
+async fn serve<S: Server>(options: &S::Options) -> ExitCode {
+    let mut signals = match ShutdownSignals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed::<S>(&format!("cannot wait for signals: {error}")),
+    };
+    let server = match S::start(options, init_metrics()).await {
+        Ok(server) => server,
+        Err(error) => {
+            let fault = error.fault();
+            error!(code = fault.code, cure = fault.cure, "{error}");
+            return failed::<S>(&format!("{}: {error}\n  to do: {}", fault.code, fault.cure));
+        }
+    };
+    announce(&server.bound().to_string());
+    let signal = signals.requested().await;
+    info!(signal, "shutting down: requests in flight finish first");
+    server.shut_down().await;
+    info!("ended in order");
+    ExitCode::SUCCESS
+}
+
+/// The signals that ask a process to end.
+struct ShutdownSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl ShutdownSignals {
+    /// Takes the signals over from the kernel, which would end the process at once. To be called before anybody is told
+    /// that the server is ready: who starts it may end it in the next instant.
+    fn catch() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits until the process is asked to end, and names the signal.
+    async fn requested(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the one line that tells a supervisor or a script where the server listens"
+)]
+fn announce(line: &str) {
+    println!("{line}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever starts the program by hand sees the reason without looking at logs"
+)]
+fn failed<S: Server>(text: &str) -> ExitCode {
+    eprintln!("{}: {text}", S::Options::NAME);
+    ExitCode::FAILURE
+}
