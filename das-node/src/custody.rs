@@ -17,20 +17,20 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use das_common::alarm::Alarms;
-use das_common::batch::VerifiedBatch;
 use das_common::binding::{MemberId, PeerKey};
 use das_common::bls::PublicKey;
 use das_common::committee::{CodingId, Committee};
+use das_common::custody::evidence::Evidence;
 use das_common::custody::machine::{Config, Event, Machine, MachineError, Now};
 use das_common::custody::{Coding, MemberKey};
 use das_common::data_hash::DataHash;
-use das_common::erasure::Code;
 use das_common::fault::{self, Fault};
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -41,16 +41,19 @@ use tracing::{error, info, warn};
 
 use crate::clock::unix_time;
 use crate::expiry::ClockWatch;
-use crate::gather::{Gather, GatherError, GatherFrom, GatherLimits, GatherMemory, GatherParts, Offence};
 use crate::peer::{PeerEvent, PeerHandle, PeerIdentity};
-use crate::storage::{BatchStore, Lookup, StorageError};
+use crate::storage::{BatchStore, StorageError};
 use crate::store::StoresUnderWay;
 
 mod answers;
 mod audit;
 mod effects;
 mod encoder;
+mod evidence;
 mod ledger;
+mod mirror;
+mod outlook;
+mod reads;
 pub mod records;
 mod report;
 mod scrub;
@@ -59,11 +62,14 @@ mod source;
 
 use effects::Effects;
 use encoder::Encoder;
+use evidence::EvidenceFolder;
+use reads::Part;
 use signer::ListSigner;
-use source::PeerSource;
 
 pub use audit::AuditCounts;
 pub use ledger::StoreLedger;
+pub use mirror::start_mirror;
+pub use reads::CommitteeReads;
 pub use report::{BatchCounts, ByteCounts, CustodyReport, PeerReport};
 pub use scrub::ScrubReport;
 
@@ -114,6 +120,10 @@ pub struct CustodyOptions {
     pub repair_rate: u64,
     /// Memory of all gathers together, bytes.
     pub gather_memory: u64,
+    /// Bytes of the disk that stores leave free.
+    pub reserve_bytes: u64,
+    /// Where the node keeps its files.
+    pub data_dir: PathBuf,
 }
 
 /// What custody stands on.
@@ -155,21 +165,13 @@ pub struct Custody {
     shared: Arc<Shared>,
 }
 
-/// A coding that this member takes part in.
-struct Part {
-    coding: Coding,
-    code: Code,
-    gather: Gather<PeerSource>,
-}
-
 struct Shared {
     inputs: Sender<Input>,
     store: Arc<BatchStore>,
     peers: PeerHandle,
     identity: PeerIdentity,
     me: MemberKey,
-    /// By coding id, the newest first.
-    parts: Vec<Part>,
+    reads: CommitteeReads,
     members: Members,
     /// Bounds what waits for the machine on behalf of others.
     queue: Semaphore,
@@ -177,7 +179,9 @@ struct Shared {
     /// By code: the members that an alarm is about.
     alarmed: Mutex<HashMap<&'static str, BTreeSet<String>>>,
     audits: audit::Audits,
-    scrub: scrub::Progress,
+    scrub: Arc<scrub::Progress>,
+    outlook: outlook::Outlook,
+    evidence: EvidenceFolder,
     stores: StoresUnderWay,
     forget: Box<dyn Fn(&DataHash) + Send + Sync>,
     options: CustodyOptions,
@@ -216,36 +220,32 @@ impl Custody {
         let (peers, events) = peers;
         let (inputs, received) = channel();
         let members = Members::of(&committees);
-        let memory = GatherMemory::new(options.gather_memory);
         let codings: Vec<Coding> = committees.iter().map(|committee| Coding::of(committee)).collect();
-        let mut own_parts = Vec::new();
-        for coding in codings.iter().rev() {
-            let code = coding.code().expect("a committee's numbers make a code");
-            let source = Arc::new(PeerSource::new(peers.clone(), coding, &members.ids));
-            let parts = GatherParts {
-                source,
-                code: code.clone(),
-                coding: coding.id,
-                own: coding.index_of(&me),
-                memory: memory.clone(),
-                offences: Arc::new(note_offence),
-            };
-            let gather = Gather::new(parts, GatherLimits::default());
-            own_parts.push(Part { coding: coding.clone(), code, gather });
-        }
+        let scrub = Arc::new(scrub::Progress::default());
+        let found = Arc::clone(&scrub);
+        let reads = CommitteeReads::new(
+            Arc::clone(&store),
+            &peers,
+            &committees,
+            Some(&me),
+            options.gather_memory,
+            Box::new(move |hash| found.found(hash)),
+        );
         let shared = Arc::new(Shared {
             inputs,
             store,
             peers,
             identity,
             me,
-            parts: own_parts,
+            reads,
             members,
             queue: Semaphore::new(QUEUE),
             alarms,
             alarmed: Mutex::default(),
             audits: audit::Audits::default(),
-            scrub: scrub::Progress::default(),
+            scrub,
+            outlook: outlook::Outlook::default(),
+            evidence: EvidenceFolder::of(&options.data_dir),
             stores,
             forget,
             options,
@@ -267,18 +267,20 @@ impl Custody {
         tokio::spawn(answers::listen(Arc::clone(&shared), events));
         let upkeep = shared.stop.clone();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(audit::run(Arc::clone(&shared))));
-        tokio::spawn(upkeep.run_until_cancelled_owned(scrub::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(scrub::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.run_until_cancelled_owned(outlook::run(Arc::clone(&shared))));
         Ok(Self { shared })
     }
 
-    /// Something was stored.
-    pub fn arrived(&self) {
+    /// A batch of so many bytes was stored.
+    pub fn arrived(&self, bytes: u64) {
+        self.shared.outlook.stored(bytes);
         self.shared.tell(Event::Arrived);
     }
 
-    /// Gathers a batch over the committee; `None` when all members say that they do not have it.
-    pub async fn gather(&self, hash: &DataHash) -> Result<Option<VerifiedBatch>, GatherError> {
-        self.shared.gather(hash, &[]).await
+    /// What reads over the committee.
+    pub fn reads(&self) -> CommitteeReads {
+        self.shared.reads.clone()
     }
 
     /// What there is to be seen.
@@ -328,7 +330,7 @@ impl Shared {
     }
 
     fn part(&self, coding: &CodingId) -> Option<&Part> {
-        self.parts.iter().find(|part| part.coding.id == *coding)
+        self.reads.part(coding)
     }
 
     /// The peer key that a member has shown last.
@@ -341,41 +343,23 @@ impl Shared {
         members.iter().find(|status| status.member == *id)?.peer_id.as_ref()?.parse().ok()
     }
 
-    /// Gathers under each coding that may have it: those of own shards first, then those named, then all.
-    async fn gather(
-        &self,
-        hash: &DataHash,
-        named: &[CodingId],
-    ) -> Result<Option<VerifiedBatch>, GatherError> {
-        let held = self.store.held(hash).ok().flatten();
-        let mut order: Vec<&Part> = Vec::new();
-        let of_shards = held.iter().flat_map(|held| held.shards.iter().map(|shard| shard.coding));
-        let all = self.parts.iter().map(|part| part.coding.id);
-        for coding in of_shards.chain(named.iter().copied()).chain(all) {
-            if let Some(part) = self.part(&coding)
-                && order.iter().all(|known| known.coding.id != coding)
-            {
-                order.push(part);
-            }
-        }
-        let mut last = None;
-        for part in order {
-            let own_shard = match self.store.read_shard(*hash, part.coding.id, &part.code).await {
-                Ok(Lookup::Found(shard)) => Some(shard),
-                Ok(Lookup::Damaged) => {
-                    self.scrub.found(hash);
-                    None
+    /// Keeps what a member is convicted by.
+    async fn keep_evidence(self: &Arc<Self>, member: MemberKey, evidence: Evidence) {
+        let shared = Arc::clone(self);
+        let saved = tokio::task::spawn_blocking(move || {
+            let name = shared.members.names.get(&member).cloned().unwrap_or_default();
+            match shared.evidence.save(unix_time(), &name, &evidence) {
+                Ok(Some(file)) => {
+                    warn!(member = name, file = %file.display(), "a member did not keep its word; the evidence is kept");
                 }
-                _ => None,
-            };
-            let from = GatherFrom { root: own_shard.as_ref().map(|shard| *shard.root()), own_shard };
-            match part.gather.gather(*hash, from).await {
-                Ok(batch) => return Ok(Some(batch)),
-                Err(GatherError::NotFound { .. }) => {}
-                Err(error) => last = Some(error),
+                Ok(None) => warn!(member = name, "a member did not keep its word; there is evidence enough"),
+                Err(error) => {
+                    warn!(member = name, %error, "a member did not keep its word; evidence could not be saved");
+                }
             }
-        }
-        last.map_or(Ok(None), Err)
+        });
+        // Only a panic in it, which is logged.
+        let _ = saved.await;
     }
 
     /// Raises or ends an alarm; one that is about members lasts as long as it is about any of them.
@@ -398,16 +382,6 @@ impl Shared {
             (false, true) => self.alarms.clear(fault.code),
         }
     }
-
-    fn forget_absent(&self, hash: &DataHash) {
-        self.parts.iter().for_each(|part| part.gather.forget_absent(hash));
-    }
-}
-
-fn note_offence(offence: Offence) {
-    let Offence { member, hash, kind, .. } = offence;
-    metrics::counter!("das_custody_offences_total", "kind" => kind.name()).increment(1);
-    warn!(member, %hash, ?kind, "a member answered what no honest member answers");
 }
 
 fn start_machine(

@@ -10,7 +10,8 @@ use std::time::Duration;
 use base64_simd::STANDARD;
 use das_common::alarm::Alarms;
 use das_common::bls::{
-    KeyFileError, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file, read_secret_key_file,
+    KeyFileError, PublicKey, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file,
+    read_secret_key_file,
 };
 use das_common::chunked::Bounds;
 use das_common::committee::{Committee, CommitteeError};
@@ -189,7 +190,8 @@ impl fmt::Display for Bound {
 pub struct Node {
     bound: Bound,
     store: Arc<BatchStore>,
-    custody: Option<(Custody, PeerHandle)>,
+    custody: Option<Custody>,
+    peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
     stop: CancellationToken,
 }
@@ -199,16 +201,20 @@ impl Node {
     async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
         let signer = load_signer(options)?;
-        let committee = load_committee(&options.committee.file, signer.as_deref())?;
+        let committee = load_committee(&options.committee.file)?;
         let signers = Arc::new(load_signers(options)?);
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
             directory: files.data_dir.clone(),
             segment_bytes: files.segment_size.0,
-            reserve_bytes: files.min_free.0,
+            reserve_bytes: reserve_bytes(options, committee.as_ref()),
         };
         warn_of_nitro_files(&files.data_dir);
         let store = Arc::new(BatchStore::open(&storage)?);
+        if let (Some(committee), Some(signer)) = (&committee, &signer) {
+            let former = || custody::former_committees(&store, options, committee);
+            check_member(&options.committee.file, committee, former, signer.public_key())?;
+        }
         let policy =
             RetentionPolicy { max_retention: files.max_retention, delete_expired: files.enable_expiry };
         let stop = CancellationToken::new();
@@ -235,15 +241,17 @@ impl Node {
             store: &store,
             retrieve: &retrieve,
             alarms: &alarms,
-            stores: stores.clone(),
+            reserve_bytes: storage.reserve_bytes,
             stop: &stop,
         };
         let committee = committee.filter(|committee| custody::is_wanted(options, committee));
-        let custody = match (committee, &signer) {
+        let (custody, peers) = match (committee, &signer) {
             (Some(committee), Some(signer)) => {
-                Some(custody::start(base, committee, Arc::clone(signer), clock).await?)
+                let started =
+                    custody::start(&base, committee, Arc::clone(signer), clock, stores.clone()).await?;
+                (Some(started.0), Some(started.1))
             }
-            _ => {
+            (committee, _) => {
                 let forgetful = retrieve.clone();
                 tokio::spawn(stop.clone().run_until_cancelled_owned(expiry::run(
                     Arc::clone(&store),
@@ -252,14 +260,18 @@ impl Node {
                     files.expiry_interval,
                     move |hash: &_| forgetful.forget(hash),
                 )));
-                None
+                let peers = match committee {
+                    Some(committee) => custody::start_mirror(&base, committee).await?,
+                    None => None,
+                };
+                (None, peers)
             }
         };
 
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 
-        let bound = Bound { peers: custody.is_some(), ..Bound::default() };
-        let mut node = Self { bound, store, custody, servers: JoinSet::new(), stop };
+        let bound = Bound { peers: peers.is_some(), ..Bound::default() };
+        let mut node = Self { bound, store, custody, peers, servers: JoinSet::new(), stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&node.store),
@@ -268,7 +280,7 @@ impl Node {
                 policy.max_retention,
                 retrieve.damage(),
             )
-            .with_custody(stores, node.custody.as_ref().map(|(custody, _)| custody.clone()));
+            .with_custody(stores, node.custody.clone());
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
@@ -278,7 +290,7 @@ impl Node {
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
             let port = RestPort::new(retrieve, Arc::clone(&health), policy);
-            let port = port.with_custody(node.custody.as_ref().map(|(custody, _)| custody.clone()));
+            let port = port.with_custody(node.custody.clone());
             let router = rest::router(Arc::new(port), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve(address, router, options));
@@ -338,7 +350,7 @@ impl Node {
 
     /// Where it listens for other members.
     pub async fn peer_addresses(&self) -> Vec<String> {
-        let Some((_, peers)) = &self.custody else { return Vec::new() };
+        let Some(peers) = &self.peers else { return Vec::new() };
         peers.listening().await.iter().map(ToString::to_string).collect()
     }
 }
@@ -367,11 +379,13 @@ impl Server for Node {
                 warn!(%error, "a server ended unexpectedly");
             }
         }
-        if let Some((custody, peers)) = self.custody.take() {
+        if let Some(peers) = self.peers.take() {
             peers.stop().await;
-            if tokio::task::spawn_blocking(move || custody.join()).await.is_err() {
-                warn!("custody did not end in order; nothing that was stated is lost");
-            }
+        }
+        if let Some(custody) = self.custody.take()
+            && tokio::task::spawn_blocking(move || custody.join()).await.is_err()
+        {
+            warn!("custody did not end in order; nothing that was stated is lost");
         }
         let store = self.store;
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
@@ -463,22 +477,29 @@ fn load_key_files(directory: &Path) -> Result<SecretKey, StartError> {
 }
 
 /// With a committee file, the key must be that of a member; a mirror has none.
-fn load_committee(file: &Path, signer: Option<&dyn Signer>) -> Result<Option<Committee>, StartError> {
-    if file.as_os_str().is_empty() {
-        return Ok(None);
+fn load_committee(file: &Path) -> Result<Option<Committee>, StartError> {
+    if file.as_os_str().is_empty() { Ok(None) } else { Ok(Some(Committee::load(file)?)) }
+}
+
+/// A key belongs to the committee file, or to a former one of which there are shards here: then its member is leaving.
+fn check_member(
+    file: &Path,
+    committee: &Committee,
+    former: impl FnOnce() -> Result<Vec<Committee>, StorageError>,
+    key: &PublicKey,
+) -> Result<(), StartError> {
+    if let Some(index) = committee.index_of(key) {
+        info!(member = %committee.members()[index].name, index, "member of the committee");
+        return Ok(());
     }
-    let committee = Committee::load(file)?;
-    let Some(key) = signer.map(|signer| signer.public_key()) else { return Ok(Some(committee)) };
-    match committee.index_of(key) {
-        Some(index) => {
-            info!(member = %committee.members()[index].name, index, "member of the committee");
-            Ok(Some(committee))
-        }
-        None => {
-            let key = STANDARD.encode_to_string(key.to_bytes());
-            Err(StartError::NotMember { file: file.to_owned(), key })
-        }
+    if former()?.iter().any(|committee| committee.index_of(key).is_some()) {
+        info!(
+            "this member leaves: what it holds stays readable; freeToGo at /custody says when it may be ended"
+        );
+        return Ok(());
     }
+    let key = STANDARD.encode_to_string(key.to_bytes());
+    Err(StartError::NotMember { file: file.to_owned(), key })
 }
 
 fn load_signers(options: &NodeOptions) -> Result<StoreSigners, StartError> {
@@ -537,6 +558,21 @@ fn identity(signer: Option<&dyn Signer>) -> Identity {
 }
 
 /// The folders of Nitro's file storage may be in the data directory of a member that was moved.
+/// What stores leave free: where batches become shards, enough for that to go on on a disk that is full.
+fn reserve_bytes(options: &NodeOptions, committee: Option<&Committee>) -> u64 {
+    let files = &options.data_availability.local_file_storage;
+    if !committee.is_some_and(|committee| custody::is_wanted(options, committee)) {
+        return files.min_free.0;
+    }
+    // The folder may be made only later; then it is on the disk of the first one above it that is there.
+    let disk = files.data_dir.ancestors().find_map(|folder| {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        rustix::fs::statvfs(folder).ok()
+    });
+    let disk = disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    files.min_free.0.max((disk / 100).saturating_mul(options.custody.reserve_percent.into()))
+}
+
 fn warn_of_nitro_files(directory: &Path) {
     if directory.join("by-data-hash").is_dir() {
         info!(
@@ -560,15 +596,18 @@ mod tests {
             "honest-members = 1\ndata-shards = 1\n[[member]]\nname = \"alice\"\npublic-key = \"{public}\"\n\
              rpc = \"http://127.0.0.1:1\"\nrest = \"http://127.0.0.1:2\"\n"
         );
-        std::fs::write(&file, text).unwrap();
-        let (own, other) =
-            (LocalSigner::new(key), LocalSigner::new(SecretKey::from_bytes(&[8; 32]).unwrap()));
-        assert!(load_committee(&file, Some(&own)).is_ok());
-        assert!(load_committee(&file, None).is_ok(), "a mirror has no key");
-        let error = load_committee(&file, Some(&other)).unwrap_err();
+        std::fs::write(&file, &text).unwrap();
+        let other = SecretKey::from_bytes(&[8; 32]).unwrap().public_key().clone();
+        let committee = load_committee(&file).unwrap().unwrap();
+        let check =
+            |former: Vec<Committee>, key: &PublicKey| check_member(&file, &committee, || Ok(former), key);
+        check(Vec::new(), &key.public_key()).unwrap();
+        let error = check(Vec::new(), &other).unwrap_err();
         assert_eq!(error.fault(), fault::KEY_NOT_MEMBER);
-        let missing = load_committee(&dir.path().join("nothing"), Some(&own)).unwrap_err();
+        let former = text.replace(&public, &STANDARD.encode_to_string(other.to_bytes()));
+        check(vec![Committee::parse(&former).unwrap()], &other).expect("a member that leaves may stay");
+        let missing = load_committee(&dir.path().join("nothing")).unwrap_err();
         assert_eq!(missing.fault(), fault::CONFIG_COMMITTEE);
-        assert!(load_committee(Path::new(""), Some(&other)).is_ok());
+        assert!(load_committee(Path::new("")).unwrap().is_none());
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::clock::unix_time;
-use crate::custody::Custody;
+use crate::custody::CommitteeReads;
 use crate::damage::Damage;
 use crate::gather::GatherError;
 use crate::storage::{BatchStore, Lookup, StorageError};
@@ -130,7 +130,7 @@ struct Sources {
     store: Arc<BatchStore>,
     cache: moka::sync::Cache<DataHash, EncodedBatch>,
     /// Gathers over the committee, once it has started.
-    custody: OnceLock<Custody>,
+    committee: OnceLock<CommitteeReads>,
     fallback: Option<RestReader>,
     /// What none of the others had a moment ago.
     absent: moka::sync::Cache<DataHash, ()>,
@@ -182,7 +182,7 @@ impl Retrieve {
         let sources = Arc::new(Sources {
             store,
             cache,
-            custody: OnceLock::new(),
+            committee: OnceLock::new(),
             fallback,
             absent,
             look_slots,
@@ -196,9 +196,9 @@ impl Retrieve {
     }
 
     /// From now on, what is not whole here is gathered over the committee.
-    pub fn gather_with(&self, custody: Custody) {
-        // Custody starts once.
-        let _ = self.sources.custody.set(custody);
+    pub fn gather_with(&self, committee: CommitteeReads) {
+        // Peers start once.
+        let _ = self.sources.committee.set(committee);
     }
 
     /// Finds a batch. `None`: nobody who was asked has it.
@@ -239,10 +239,10 @@ impl Retrieve {
 
     /// `None` when there is no committee to gather over.
     async fn gather(&self, hash: DataHash) -> Option<Found> {
-        let custody = self.sources.custody.get()?.clone();
+        let committee = self.sources.committee.get()?.clone();
         let sources = Arc::clone(&self.sources);
         let work = move || async move {
-            let gathered = custody.gather(&hash).await.map_err(|error| Arc::new(error.into()))?;
+            let gathered = committee.gather(&hash).await.map_err(|error| Arc::new(error.into()))?;
             Ok(gathered.map(|batch| sources.keep(&hash, EncodedBatch::new(&batch))))
         };
         let found = self.gathers.run(hash, work).await;

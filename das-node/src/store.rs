@@ -172,7 +172,7 @@ impl StorePath {
         let outcome = self.store.put(&batch, timeout, now).await?;
         let written = Instant::now();
         if let Some(custody) = &self.custody {
-            custody.arrived();
+            custody.arrived(batch.bytes().len() as u64);
         }
         if outcome == PutOutcome::Healed {
             tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");

@@ -254,6 +254,10 @@ faults! {
     cause: "this member missed very many stores, or that one invents batches";
     cure: "see whether this member is repaired; if not, tell who runs the other";
 
+    CUSTODY_DISK_SHORT = "DAS-CUSTODY-010": "the disk would be full within 72 hours if demotion stopped";
+    cause: "batches come fast for the space that is free above the reserve; members that are down stop demotion";
+    cure: "add disk, or shorten custody.hot-retention; /custody shows how long the disk lasts";
+
     PEER_SILENT = "DAS-PEER-001": "a member has been silent for so long that its statements count no more";
     cause: "it is down or cannot be reached; batches that too few others hold are made whole again";
     cure: "tell who runs it, or check the network between the members";

@@ -16,7 +16,7 @@ use super::Shared;
 use super::effects::verify;
 use crate::clock::unix_time;
 use crate::peer::{PeerEvent, Reply, Verdict};
-use crate::storage::Lookup;
+use crate::storage::{BatchStore, Lookup};
 
 /// Answers that are made at once.
 const AT_ONCE: usize = 16;
@@ -86,17 +86,22 @@ async fn answer(shared: &Arc<Shared>, from: MemberId, bytes: Bytes, reply: Reply
             lists.and_then(Result::ok).map(|(lists, next)| PeerResponse::Lists { lists, next })
         }
         PeerRequest::Shard { hash, coding } => shard(shared, hash, coding).await,
-        PeerRequest::Whole { hash } => match shared.store.get(hash).await {
-            Ok(Lookup::Found(batch)) => Some(PeerResponse::Whole(Some(batch.into_bytes().into()))),
-            Ok(Lookup::Absent | Lookup::Sharded { .. }) => Some(PeerResponse::Whole(None)),
-            Ok(Lookup::Damaged) | Err(_) => None,
-        },
+        PeerRequest::Whole { hash } => whole(&shared.store, hash).await,
         PeerRequest::Audit(question) => audit(shared, question).await,
         _ => None,
     };
     match answer {
         Some(answer) => reply.send(answer.to_bytes().into()),
         None => reply.busy(),
+    }
+}
+
+/// A whole copy from the own disk; `None` when it cannot be told.
+pub(super) async fn whole(store: &Arc<BatchStore>, hash: DataHash) -> Option<PeerResponse> {
+    match store.get(hash).await {
+        Ok(Lookup::Found(batch)) => Some(PeerResponse::Whole(Some(batch.into_bytes().into()))),
+        Ok(Lookup::Absent | Lookup::Sharded { .. }) => Some(PeerResponse::Whole(None)),
+        Ok(Lookup::Damaged) | Err(_) => None,
     }
 }
 

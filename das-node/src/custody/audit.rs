@@ -18,7 +18,6 @@ use serde::Serialize;
 use tracing::{debug, warn};
 
 use super::Shared;
-use super::records::save_evidence;
 use super::source::ask;
 use crate::clock::unix_time;
 
@@ -141,8 +140,5 @@ async fn keep_evidence(
     let (hash, coding) = (target.hash, target.coding);
     let list = shared.ask(move |machine, _| machine.statement_list(&member, &hash, &coding)).await;
     let Some(Ok(Some(list))) = list else { return };
-    let bundle = Evidence::FailedAudit { list, answer }.to_bytes();
-    if let Err(error) = save_evidence(&shared.store, unix_time(), member.as_bytes(), &bundle) {
-        warn!(%error, "evidence could not be saved");
-    }
+    shared.keep_evidence(member, Evidence::FailedAudit { list, answer }).await;
 }

@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::encoder::Encoder;
-use super::records::save_evidence;
 use super::source::ask;
 use super::{MemberId, Shared};
 use crate::clock::unix_time;
@@ -80,13 +79,7 @@ impl Effects {
                 self.runtime.spawn(async move { ask_lists(&shared, member, storage_id, from).await });
             }
             Effect::Evidence { member, evidence } => {
-                let name = shared.members.names.get(&member).cloned().unwrap_or_default();
-                warn!(member = name, "a member did not keep its word; the evidence is kept");
-                if let Err(error) =
-                    save_evidence(&shared.store, unix_time(), member.as_bytes(), &evidence.to_bytes())
-                {
-                    warn!(%error, "evidence could not be saved");
-                }
+                self.runtime.spawn(async move { shared.keep_evidence(member, evidence).await });
             }
             Effect::Alarm { alarm, raised } => set_alarm(&shared, alarm, raised),
         }
@@ -137,8 +130,8 @@ impl Effects {
 }
 
 async fn make_whole(shared: &Shared, hash: DataHash, until: u64, named: Vec<CodingId>) -> Event {
-    shared.forget_absent(&hash);
-    let batch = match shared.gather(&hash, &named).await {
+    shared.reads.forget_absent(&hash);
+    let batch = match shared.reads.gather_under(&hash, &named).await {
         Ok(Some(batch)) => batch,
         Ok(None) => return Event::Failed { hash },
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What custody keeps in the index beside the machine's records: committees ever in force, and evidence.
+//! What custody keeps in the index beside the machine's records: the committees ever in force.
 
 use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
@@ -7,8 +7,6 @@ use tracing::info;
 use crate::storage::index::{Family, IndexError, arrival_key};
 use crate::storage::{BatchStore, StorageError};
 
-/// Bundles kept; a member that lies all the time must not fill the disk.
-const MAX_EVIDENCE: usize = 4096;
 /// Batches noted in one change.
 const NOTES_AT_ONCE: usize = 4096;
 /// Former committees that are read.
@@ -53,22 +51,6 @@ pub(super) fn note_arrivals(store: &BatchStore) -> Result<(), StorageError> {
         from = next;
     }
     store.note_arrivals(true)
-}
-
-/// Keeps a bundle, if there is room for one more. `time`: unix seconds.
-pub fn save_evidence(
-    store: &BatchStore,
-    time: u64,
-    member: &[u8; 32],
-    bundle: &[u8],
-) -> Result<(), StorageError> {
-    let kept = store.index().keys(Family::Evidence, &[], &[], MAX_EVIDENCE)?;
-    if kept.len() == MAX_EVIDENCE {
-        return Ok(());
-    }
-    let number: u64 = rand::random();
-    let key = [time.to_be_bytes().as_slice(), member, &number.to_be_bytes()].concat();
-    put(store, Family::Evidence, &key, bundle)
 }
 
 fn put(store: &BatchStore, family: Family, key: &[u8], value: &[u8]) -> Result<(), StorageError> {

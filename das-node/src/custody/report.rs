@@ -22,6 +22,13 @@ pub struct CustodyReport {
     pub batches: BatchCounts,
     /// Bytes by form.
     pub bytes: ByteCounts,
+    /// The disk.
+    pub disk: DiskReport,
+    /// Bundles of evidence in the folder `evidence` of the data directory.
+    pub evidence: u64,
+    /// At a member that the newest committee file does not name: whether K members of the new coding have stated
+    /// everything that it holds, so that it may go.
+    pub free_to_go: Option<bool>,
     /// What the scrub came to since this node started.
     pub scrub: ScrubReport,
     /// The other members.
@@ -62,6 +69,19 @@ pub struct ByteCounts {
     pub index: u64,
 }
 
+/// The disk, if demotion stopped.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskReport {
+    /// Bytes free above the reserve.
+    pub free: u64,
+    /// Bytes that stores leave free.
+    pub reserve: u64,
+    /// Seconds that the free bytes last at the rate of the last day, if every batch stayed whole; none while there is no
+    /// rate.
+    pub lasts: Option<u64>,
+}
+
 /// Another member as custody sees it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -83,6 +103,7 @@ pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
     let (storage, summary, members) =
         shared.ask(|machine, now| (machine.storage_id(), machine.summary(), machine.members(now))).await?;
     let usage: Usage = shared.store.usage().await.ok()?;
+    let (free, lasts) = shared.outlook();
     let peers = shared.peers.members().into_iter().map(|status| {
         let key = shared.members.keys.get(&status.member);
         let view = members.iter().find(|view| Some(&view.member) == key);
@@ -96,7 +117,7 @@ pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
     });
     Some(CustodyReport {
         storage_id: const_hex::encode(storage.0),
-        coding_id: shared.parts.first().map(|part| format!("0x{}", part.coding.id)),
+        coding_id: shared.reads.parts().first().map(|part| format!("0x{}", part.coding.id)),
         batches: BatchCounts {
             hot: summary.to_encode,
             waiting: summary.waiting + summary.dropping,
@@ -112,6 +133,13 @@ pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
             dead: usage.dead_bytes,
             index: usage.index_bytes,
         },
+        disk: DiskReport {
+            free,
+            reserve: shared.options.reserve_bytes,
+            lasts: lasts.map(|lasts| lasts.as_secs()),
+        },
+        evidence: shared.evidence.count().unwrap_or(0) as u64,
+        free_to_go: summary.free_to_go,
         scrub: shared.scrub.report(),
         peers: peers.collect(),
     })

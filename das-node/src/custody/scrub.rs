@@ -140,7 +140,7 @@ async fn mend(shared: &Arc<Shared>, hash: DataHash) -> bool {
     }
     let batch = match shared.store.get(hash).await {
         Ok(Lookup::Found(batch)) => batch,
-        _ => match shared.gather(&hash, &[]).await {
+        _ => match shared.reads.gather(&hash).await {
             Ok(Some(batch)) => batch,
             Ok(None) => return false,
             Err(error) => {

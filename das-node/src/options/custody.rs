@@ -25,6 +25,9 @@ options! {
         scrub_interval: Duration = "120h",
         /// Bytes a second that repair may fetch from other members.
         repair_rate: ByteSize = "20MiB",
+        /// Part of the disk, in percent, that stores leave free so that shards can still be written when it is full; the
+        /// larger of this and local-file-storage.min-free counts.
+        reserve_percent: u32 = "5",
         /// Memory for batches that are being rebuilt from shards.
         gather_memory: ByteSize = "256MiB",
     }
@@ -45,6 +48,10 @@ pub(super) fn check(options: &NodeOptions, found: &mut Vec<Problem>) {
         if zero {
             found.push(problem(name, "it is 0", "leave it out, or give a time such as 20s"));
         }
+    }
+    if options.custody.reserve_percent > 50 {
+        let text = format!("{} percent of the disk would never be used", options.custody.reserve_percent);
+        found.push(problem("custody.reserve-percent", text, "give at most 50"));
     }
     if options.custody.silence_limit.is_zero() {
         found.push(problem("custody.silence-limit", "it is 0, and nobody would count", "give hours"));
