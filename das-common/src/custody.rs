@@ -15,6 +15,7 @@
 //!
 //! Nothing here does I/O.
 
+pub mod bundle;
 mod codec;
 pub mod coding;
 pub mod evidence;

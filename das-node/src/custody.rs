@@ -27,6 +27,7 @@ use das_common::alarm::Alarms;
 use das_common::binding::{MemberId, PeerKey};
 use das_common::bls::PublicKey;
 use das_common::committee::{CodingId, Committee};
+use das_common::custody::bundle::Bundle;
 use das_common::custody::evidence::Evidence;
 use das_common::custody::machine::{Config, Event, Machine, MachineError, Now};
 use das_common::custody::{Coding, MemberKey};
@@ -41,7 +42,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::unix_time;
 use crate::expiry::ClockWatch;
-use crate::peer::{PeerEvent, PeerHandle, PeerIdentity};
+use crate::peer::{MemberStatus, PeerEvent, PeerHandle, PeerIdentity};
 use crate::storage::{BatchStore, StorageError};
 use crate::store::StoresUnderWay;
 
@@ -338,9 +339,12 @@ impl Shared {
         if *member == self.me {
             return Some(self.identity.peer_key());
         }
+        self.peer(member)?.peer_id?.parse().ok()
+    }
+
+    fn peer(&self, member: &MemberKey) -> Option<MemberStatus> {
         let id = self.members.ids.get(member)?;
-        let members = self.peers.members();
-        members.iter().find(|status| status.member == *id)?.peer_id.as_ref()?.parse().ok()
+        self.peers.members().into_iter().find(|status| status.member == *id)
     }
 
     /// Keeps what a member is convicted by.
@@ -348,7 +352,8 @@ impl Shared {
         let shared = Arc::clone(self);
         let saved = tokio::task::spawn_blocking(move || {
             let name = shared.members.names.get(&member).cloned().unwrap_or_default();
-            match shared.evidence.save(unix_time(), &name, &evidence) {
+            let bundle = Bundle::new(evidence, shared.peer(&member).and_then(|peer| peer.binding).as_ref());
+            match shared.evidence.save(unix_time(), &name, &bundle) {
                 Ok(Some(file)) => {
                     warn!(member = name, file = %file.display(), "a member did not keep its word; the evidence is kept");
                 }

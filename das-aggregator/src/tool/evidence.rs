@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use das_common::binding::PeerKey;
 use das_common::committee::Committee;
+use das_common::custody::bundle::Bundle;
 use das_common::custody::evidence::{AuditAnswer, Evidence, MAX_EVIDENCE_BYTES, NotProved};
 use das_common::custody::{Coding, PeerPublicKey, SignedList, Statement, StatementList};
 use das_common::data_hash::DataHash;
@@ -24,8 +25,8 @@ das_common::options! {
         ["Options"]
         /// The committee file that was in force when the statement was made.
         committee: CommitteeFile,
-        /// The peer key of the accused: its peer id (12D3KooW..., as /custody of the other members shows it), or 32 bytes
-        /// in hex.
+        /// The peer key of the accused, where the bundle does not say it by the accused's own binding: its peer id
+        /// (12D3KooW..., as /custody of the other members shows it), or 32 bytes in hex.
         peer_key: String,
         /// The batch in question; needed when the member is accused of a wrong root.
         batch: PathBuf,
@@ -38,7 +39,7 @@ args::command!(
     Options,
     "verify-evidence",
     "Checks offline whether a bundle of evidence proves that a member did not keep its word: `dastool verify-evidence FILE \
-     --committee.file F --peer-key P`, with --batch for a wrong root. Exit code 1 when it proves nothing."
+     --committee.file F`, with --batch for a wrong root. Exit code 1 when it proves nothing."
 );
 
 /// What a bundle says, as far as it can be read.
@@ -54,9 +55,7 @@ struct Claim {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
     args::with(args, 1..=1, |options: Options, words| {
         ensure!(!options.committee.file.is_empty(), "say how batches were coded with --committee.file");
-        ensure!(!options.peer_key.is_empty(), "say who is accused with --peer-key");
         let committee = Committee::load(&options.committee.file)?;
-        let key = peer_key(&options.peer_key)?;
         let length = std::fs::metadata(&words[0]).with_context(|| format!("reading {}", words[0]))?.len();
         ensure!(
             length <= MAX_EVIDENCE_BYTES as u64,
@@ -64,12 +63,17 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
             words[0]
         );
         let bytes = std::fs::read(&words[0]).with_context(|| format!("reading {}", words[0]))?;
-        let evidence = match Evidence::from_bytes(&bytes) {
-            Ok(evidence) => evidence,
+        let bundle = match Bundle::from_bytes(&bytes) {
+            Ok(bundle) => bundle,
             Err(error) => return unreadable(options.json, &error),
         };
+        let accused = match accused(&bundle, &committee, &options.peer_key)? {
+            Ok(accused) => accused,
+            Err(why) => return unreadable(options.json, &why),
+        };
+        let evidence = bundle.evidence;
         let batch = batch(&options.batch, &evidence)?;
-        let public = PeerPublicKey(*key.as_bytes());
+        let public = PeerPublicKey(*accused.key.as_bytes());
         let verdict = evidence.verify(&public, &Coding::of(&committee), batch.as_deref());
         if let Err(error @ NotProved::BatchNeeded { .. }) = &verdict {
             anyhow::bail!("{error}: read it with dastool get, and give it with --batch");
@@ -78,7 +82,36 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
             Ok(claim) => claim,
             Err(error) => return unreadable(options.json, &error),
         };
-        show(options.json, &committee, key, &claim, verdict.as_ref().err())
+        let (said, bound) = (claim.list.member, accused.bound);
+        if let Some(bound) = bound.filter(|bound| *bound != said) {
+            let why =
+                format!("the binding is that of member {bound}, the list says that it is member {said}'s");
+            return unreadable(options.json, &why);
+        }
+        show(options.json, &committee, &accused, &claim, verdict.as_ref().err())
+    })
+}
+
+/// The key that is accused, and the member whose it is if that is proved too.
+struct Accused {
+    key: PeerKey,
+    bound: Option<u8>,
+}
+
+/// Whom the binding of the bundle names, or else whom the option does. The inner error: the bundle contradicts itself or
+/// the option.
+fn accused(bundle: &Bundle, committee: &Committee, option: &str) -> anyhow::Result<Result<Accused, String>> {
+    let given = if option.is_empty() { None } else { Some(peer_key(option)?) };
+    Ok(match (bundle.accused(committee), given) {
+        (Err(error), _) => Err(format!("the accused's binding in the bundle does not hold: {error}")),
+        (Ok(Some((_, key))), Some(given)) if key != given => {
+            Err(format!("the bundle accuses {key}, --peer-key says {given}"))
+        }
+        (Ok(Some((index, key))), _) => Ok(Accused { key, bound: Some(index) }),
+        (Ok(None), Some(key)) => Ok(Accused { key, bound: None }),
+        (Ok(None), None) => {
+            anyhow::bail!("the bundle has no binding: say who is accused with --peer-key")
+        }
     })
 }
 
@@ -193,7 +226,7 @@ fn said(answer: &AuditAnswer) -> (String, Value) {
 fn show(
     as_json: bool,
     committee: &Committee,
-    key: PeerKey,
+    accused: &Accused,
     claim: &Claim,
     verdict: Option<&NotProved>,
 ) -> anyhow::Result<Answer> {
@@ -204,17 +237,17 @@ fn show(
     let mut text = String::new();
     row(&mut text, "what", claim.kind);
     row(&mut text, "member", format_args!("{index} ({})", name.unwrap_or("of another committee file")));
-    row(&mut text, "peer key", key);
+    row(&mut text, "peer key", accused.key);
     text += &claim.text;
     row(&mut text, "proved", if verdict.is_none() { "yes" } else { "no" });
     match verdict {
         None => {
             row(&mut text, "", claim.proves);
-            row(
-                &mut text,
-                "",
-                "whoever holds this peer key signed that; that it is the member's you must know",
-            );
+            let whose = match accused.bound {
+                Some(_) => "the member's BLS key vouched for this peer key: the binding is in the bundle",
+                None => "whoever holds this peer key signed that; that it is the member's you must know",
+            };
+            row(&mut text, "", whose);
         }
         Some(why) => row(&mut text, "", why),
     }
@@ -224,7 +257,8 @@ fn show(
         "what": claim.kind,
         "member": index,
         "name": name,
-        "peerKey": key.to_string(),
+        "peerKey": accused.key.to_string(),
+        "bound": accused.bound.is_some(),
         "claim": claim.json,
     });
     let mut answer = Answer::new(as_json, text, &json)?;
@@ -233,10 +267,10 @@ fn show(
 }
 
 /// What is no bundle, or is not signed by the accused, proves nothing: that is an answer, not a failure.
-fn unreadable(as_json: bool, error: &NotProved) -> anyhow::Result<Answer> {
+fn unreadable(as_json: bool, error: &impl ToString) -> anyhow::Result<Answer> {
     let mut text = String::new();
     row(&mut text, "proved", "no");
-    row(&mut text, "", error);
+    row(&mut text, "", error.to_string());
     let mut answer = Answer::new(as_json, text, &json!({ "proved": false, "why": error.to_string() }))?;
     answer.good = false;
     Ok(answer)

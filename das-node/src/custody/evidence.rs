@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use das_common::custody::evidence::Evidence;
+use das_common::custody::bundle::Bundle;
 
 /// Where bundles are, in the data directory.
 const FOLDER: &str = "evidence";
@@ -21,7 +21,7 @@ impl EvidenceFolder {
     }
 
     /// Writes a bundle down, synced. `None` when there are so many that one more tells nobody anything.
-    pub(super) fn save(&self, time: u64, member: &str, evidence: &Evidence) -> io::Result<Option<PathBuf>> {
+    pub(super) fn save(&self, time: u64, member: &str, bundle: &Bundle) -> io::Result<Option<PathBuf>> {
         std::fs::create_dir_all(&self.0)?;
         if self.count()? >= MAX_BUNDLES {
             return Ok(None);
@@ -34,7 +34,7 @@ impl EvidenceFolder {
             .collect();
         let path = self.0.join(format!("{time}-{member}-{:08x}.bin", rand::random::<u32>()));
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        file.write_all(&evidence.to_bytes())?;
+        file.write_all(&bundle.to_bytes())?;
         file.sync_all()?;
         File::open(&self.0)?.sync_all()?;
         Ok(Some(path))

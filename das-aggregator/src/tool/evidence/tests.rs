@@ -1,3 +1,4 @@
+use das_common::binding::{Binding, Place};
 use das_common::bls::SecretKey;
 use das_common::custody::evidence::{AuditQuestion, Leaf, SignedAnswer};
 use das_common::custody::{SignedList, StorageId};
@@ -12,15 +13,18 @@ const MEMBER: u8 = 2;
 /// A committee of six, and the accused.
 struct Case {
     dir: tempfile::TempDir,
+    committee: Committee,
     coding: Coding,
+    members: Vec<SecretKey>,
     key: Ed25519KeyPair,
 }
 
 impl Case {
     fn new() -> Self {
         let mut file = "honest-members = 4\ndata-shards = 3\n".to_owned();
-        for i in 0..6 {
-            let key = base64_simd::STANDARD.encode_to_string(SecretKey::generate().public_key().to_bytes());
+        let members: Vec<SecretKey> = (0..6).map(|_| SecretKey::generate()).collect();
+        for (i, member) in members.iter().enumerate() {
+            let key = base64_simd::STANDARD.encode_to_string(member.public_key().to_bytes());
             let (rpc, rest) = (1000 + i, 2000 + i);
             file += &format!(
                 "[[member]]\nname = \"m{i}\"\npublic-key = \"{key}\"\nrpc = \"http://127.0.0.1:{rpc}\"\n\
@@ -30,8 +34,9 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("committee.toml"), &file).unwrap();
         std::fs::write(dir.path().join("batch"), BATCH).unwrap();
-        let coding = Coding::of(&Committee::parse(&file).unwrap());
-        Self { dir, coding, key: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap() }
+        let committee = Committee::parse(&file).unwrap();
+        let (coding, key) = (Coding::of(&committee), Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
+        Self { dir, committee, coding, members, key }
     }
 
     fn path(&self, name: &str) -> String {
@@ -42,8 +47,20 @@ impl Case {
         self.key.sign(bytes).as_ref().try_into().unwrap()
     }
 
+    fn peer_key(&self) -> PeerKey {
+        PeerKey::new(self.key.public_key().as_ref().try_into().unwrap())
+    }
+
     fn peer_id(&self) -> String {
-        PeerKey::new(self.key.public_key().as_ref().try_into().unwrap()).to_string()
+        self.peer_key().to_string()
+    }
+
+    /// A member's word that the accused's peer key is its own.
+    fn binding(&self, member: usize) -> Vec<u8> {
+        let places = vec![Place::of(&self.committee, member).unwrap()];
+        let binding = Binding { places, peer_key: self.peer_key(), issued: 900, not_after: 9000 };
+        let signature = self.members[member].sign(&binding.digest());
+        binding.signed(&signature).encode()
     }
 
     fn root(&self) -> Root {
@@ -71,7 +88,8 @@ impl Case {
     /// Runs the command over a bundle: whether it is proved, and what is printed.
     #[track_caller]
     fn check(&self, evidence: &Evidence, key: &str, more: &[&str]) -> anyhow::Result<(bool, String)> {
-        std::fs::write(self.path("bundle"), evidence.to_bytes()).unwrap();
+        let bundle = Bundle { evidence: evidence.clone(), binding: None };
+        std::fs::write(self.path("bundle"), bundle.to_bytes()).unwrap();
         self.check_file(key, more)
     }
 
@@ -79,7 +97,9 @@ impl Case {
     fn check_file(&self, key: &str, more: &[&str]) -> anyhow::Result<(bool, String)> {
         let committee = self.path("committee.toml");
         let mut args = vec![self.path("bundle"), "--committee.file".into(), committee];
-        args.extend(["--peer-key".to_owned(), key.to_owned()]);
+        if !key.is_empty() {
+            args.extend(["--peer-key".to_owned(), key.to_owned()]);
+        }
         args.extend(more.iter().map(ToString::to_string));
         let answer = run(&args)?;
         assert_eq!(answer.json["proved"], answer.good);
@@ -106,6 +126,29 @@ fn a_failed_audit_is_proved_and_a_right_answer_is_not() {
     let wrong = Leaf { bytes: vec![0; leaf.bytes.len()], ..leaf };
     let wrong = Evidence::FailedAudit { list, answer: case.answer(Some(wrong)) };
     assert!(case.check(&wrong, &case.peer_id(), &[]).unwrap().0);
+}
+
+#[test]
+fn a_binding_in_the_bundle_says_whose_key_it_is() {
+    let case = Case::new();
+    let evidence = Evidence::FailedAudit { list: case.list(1, case.root()), answer: case.answer(None) };
+    let check = |binding: Option<Vec<u8>>, key: &str| {
+        let bundle = Bundle { evidence: evidence.clone(), binding };
+        std::fs::write(case.path("bundle"), bundle.to_bytes()).unwrap();
+        case.check_file(key, &[])
+    };
+    let own = case.binding(MEMBER.into());
+    let (proved, text) = check(Some(own.clone()), "").unwrap();
+    assert!(proved && text.contains("BLS key vouched"), "{text}");
+    assert!(check(Some(own.clone()), &case.peer_id()).unwrap().0);
+    let (proved, text) = check(Some(own.clone()), &PeerKey::new([3; 32]).to_string()).unwrap();
+    assert!(!proved && text.contains("--peer-key says"), "{text}");
+    let (proved, text) = check(Some(case.binding(0)), "").unwrap();
+    assert!(!proved && text.contains("the binding is that of member 0"), "{text}");
+    let mut forged = own;
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(!check(Some(forged), &case.peer_id()).unwrap().0, "not even with the right key given");
+    assert!(check(None, "").unwrap_err().to_string().contains("--peer-key"));
 }
 
 #[test]
@@ -144,7 +187,8 @@ fn nobody_is_accused_by_another_key_or_by_other_bytes() {
     let other = PeerKey::new([3; 32]).to_string();
     assert!(!case.check(&silent, &other, &[]).unwrap().0);
     assert!(case.check(&silent, "nobody", &[]).unwrap_err().to_string().contains("--peer-key"));
-    let bytes = silent.to_bytes();
+    let bundle = Bundle { evidence: silent, binding: Some(case.binding(MEMBER.into())) };
+    let bytes = bundle.to_bytes();
     for cut in [0, 1, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(case.path("bundle"), &bytes[..cut]).unwrap();
         assert!(!case.check_file(&case.peer_id(), &[]).unwrap().0, "{cut} bytes");
