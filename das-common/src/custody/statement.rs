@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! signed bytes   "das custody statements" || body
-//! body           u8 version || bincode( coding id, member index, storage id, counter, issued at, entries )
+//! body           u8 version || bincode( coding id, member index, storage id, counter, previous, issued at, entries )
 //! entry          data hash, length, root, until
 //! digest         keccak256( body )
 //! ```
@@ -61,6 +61,9 @@ pub struct StatementList {
     pub storage_id: StorageId,
     /// From 1; rises by one with every list of the storage id, whatever the coding.
     pub counter: u64,
+    /// The digest of the list before it; zeroes in the first. So a member that was rolled back and counts the same numbers
+    /// again is found out by whoever has one of the lists of that number.
+    pub previous: [u8; 32],
     /// Unix seconds.
     pub issued_at: u64,
     /// The statements.
@@ -135,7 +138,7 @@ impl StatementList {
     /// A storage id's birth: a list of counter 0 without entries, which is never taken for one that states something.
     pub fn birth(storage_id: StorageId, issued_at: u64) -> Self {
         let coding = CodingId::from_bytes([0; 32]);
-        Self { coding, member: 0, storage_id, counter: 0, issued_at, entries: Vec::new() }
+        Self { coding, member: 0, storage_id, counter: 0, previous: [0; 32], issued_at, entries: Vec::new() }
     }
 
     /// Signs it; `sign` is Ed25519 by the member's peer key over the bytes it is given.

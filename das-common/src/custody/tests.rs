@@ -42,6 +42,7 @@ fn list(entries: Vec<Statement>, counter: u64) -> StatementList {
         member: 2,
         storage_id: StorageId([7; 16]),
         counter,
+        previous: [0; 32],
         issued_at: ISSUED,
         entries,
     }

@@ -15,6 +15,7 @@ use super::settle::GRACE;
 use super::{Alarm, Effect, Machine, Mutant, Now, Result};
 use crate::committee::CodingId;
 use crate::data_hash::DataHash;
+use crate::keccak::keccak256;
 
 impl<L: Ledger> Machine<L> {
     pub(super) fn take_list(&mut self, member: &MemberKey, list: &VerifiedList, now: Now) -> Result<(), L> {
@@ -31,6 +32,9 @@ impl<L: Ledger> Machine<L> {
             }
             return Ok(());
         };
+        if self.witnesses[&witness].record.contradicted.is_some() {
+            return Ok(());
+        }
         self.note_highest(index, witness, list)?;
         let next = self.witnesses[&witness].record.next;
         let counter = list.list().counter;
@@ -129,6 +133,17 @@ impl<L: Ledger> Machine<L> {
         Ok(())
     }
 
+    /// There is another version of a list. The member is shown the version that is here: it learns that it was rolled back.
+    fn freeze(&mut self, index: usize, witness: u16, counter: u64) -> Result<(), L> {
+        let member = self.members[index].key;
+        self.alarm(Alarm::SameCounter { member }, true);
+        let Some(first) = self.stored_list(witness, counter)? else { return Ok(()) };
+        let found = self.witnesses.get_mut(&witness).expect("looked up by the caller");
+        found.record.contradicted.get_or_insert((counter, keccak256(&first.body)));
+        self.put_witness(witness);
+        Ok(())
+    }
+
     fn contradicts(&mut self, index: usize, witness: u16, list: &VerifiedList) -> Result<(), L> {
         let member = self.members[index].key;
         if let Some(first) = self.stored_list(witness, list.list().counter)?
@@ -137,12 +152,16 @@ impl<L: Ledger> Machine<L> {
             let evidence = Evidence::SameCounter { first, second: list.signed().clone() };
             self.outbox.push_back(Effect::Evidence { member, evidence });
         }
-        self.alarm(Alarm::SameCounter { member }, true);
-        Ok(())
+        self.freeze(index, witness, list.list().counter)
     }
 
     fn take_in(&mut self, index: usize, witness: u16, list: &VerifiedList, now: Now) -> Result<(), L> {
         let content = list.list();
+        if let Some(before) = self.stored_list(witness, content.counter - 1)?
+            && keccak256(&before.body) != content.previous
+        {
+            return self.freeze(index, witness, content.counter - 1);
+        }
         let clock_is_right = self.agrees_with_peers(now);
         let found = self.witnesses.get_mut(&witness).expect("looked up by the caller");
         if found.record.highest == content.counter && found.record.digest != *list.digest() {

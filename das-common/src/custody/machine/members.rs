@@ -43,6 +43,8 @@ pub(super) struct WitnessRecord {
     pub(super) digest: [u8; 32],
     /// The member's signature that it took the storage id.
     pub(super) birth: SignedList,
+    /// The list of which the member has made another version: nothing more is taken in until it has a new storage id.
+    pub(super) contradicted: Option<(u64, [u8; 32])>,
 }
 
 #[derive(Debug, Clone)]
@@ -150,6 +152,7 @@ impl<L: Ledger> Machine<L> {
             highest: 0,
             digest: [0; 32],
             birth,
+            contradicted: None,
         };
         self.witnesses.insert(number, Witness { member, record });
         self.put_witness(number);
@@ -248,12 +251,13 @@ impl<L: Ledger> Machine<L> {
     fn hello(&self, to: usize, nonce: u64, now: Now) -> Hello {
         let peer = &self.members[to];
         let known = peer.record.current.and_then(|number| self.witnesses.get(&number));
+        let latest = |record: &WitnessRecord| record.contradicted.unwrap_or((record.highest, record.digest));
+        let position = |record: &WitnessRecord| {
+            let (counter, digest) = latest(record);
+            Position { storage_id: record.storage_id, counter, digest }
+        };
         let yours = known.map(|witness| Known {
-            position: Position {
-                storage_id: witness.record.storage_id,
-                counter: witness.record.highest,
-                digest: witness.record.digest,
-            },
+            position: position(&witness.record),
             birth: witness.record.birth.clone(),
             refused: peer.refused,
         });
@@ -324,6 +328,8 @@ impl<L: Ledger> Machine<L> {
                 self.intern(index, position.storage_id, hello.birth.clone());
                 self.members[index].confirmed = true;
                 self.members[index].refused = false;
+                self.alarm(Alarm::SameCounter { member: key }, false);
+                self.alarm(Alarm::OldStorageId { member: key }, false);
                 self.idle.clear();
                 self.flush(true)?;
                 self.judge_suspects()?;

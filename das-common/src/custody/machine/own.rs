@@ -190,6 +190,7 @@ impl<L: Ledger> Machine<L> {
             member: u8::try_from(index).expect("a committee has at most 64 members"),
             storage_id: self.state.storage_id,
             counter: self.state.counter + 1,
+            previous: self.state.digest,
             issued_at: now.wall,
             entries,
         };
