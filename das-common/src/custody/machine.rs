@@ -310,7 +310,8 @@ impl<L: Ledger> Machine<L> {
             Event::Expired { hash, done } => self.expired(&hash, done, now)?,
             Event::Failed { hash } => self.failed(&hash, now)?,
             Event::Certified { hash, until } => self.certified(&hash, until, now)?,
-            Event::AuditFailed { member, hash, coding } => self.audit_failed(&member, &hash, coding, now)?,
+            Event::AuditFailed { member, hash, coding } => self.audited(&member, &hash, coding, false)?,
+            Event::AuditPassed { member, hash, coding } => self.audited(&member, &hash, coding, true)?,
             Event::MayDemote(may) => {
                 self.may_demote = may;
                 self.idle.clear();

@@ -1,5 +1,7 @@
 //! What goes wrong, and when.
 
+use std::collections::BTreeMap;
+
 use das_common::custody::machine::{Event, Form, Mutant};
 use das_common::data_hash::DataHash;
 
@@ -28,6 +30,8 @@ impl World {
         }
         self.at(chaos, Happening::Heal);
         let recovered = chaos + 5000 * SECOND;
+        self.run_until(recovered - 1500 * SECOND);
+        self.audit_everything();
         self.run_until(recovered);
         let by_recovery = [Mutant::IgnoresRollBack, Mutant::MixesCodings];
         if self.mutant.is_some_and(|mutant| !by_recovery.contains(&mutant)) {
@@ -102,24 +106,42 @@ impl World {
 
     /// One member asks another for a leaf now and then.
     fn audit(&mut self, node: usize) {
-        if self.hashes.is_empty() || !self.rng.percent(15) {
-            return;
+        if !self.hashes.is_empty() && self.rng.percent(15) {
+            let (hash, other) = (*self.rng.pick(&self.hashes), self.rng.index(self.nodes.len()));
+            self.audit_one(node, other, &hash);
         }
-        let (hash, other) = (*self.rng.pick(&self.hashes), self.rng.index(self.nodes.len()));
+    }
+
+    fn audit_one(&mut self, node: usize, other: usize, hash: &DataHash) {
         let (asker, asked) = (&self.nodes[node], &self.nodes[other]);
         if other == node || asked.machine.is_none() || asked.isolated || asker.isolated || asked.withholding {
             return;
         }
-        let (member, wall) = (asked.key, self.wall());
-        let failed = asked.stated.iter().find(|((stated, coding, _), until)| {
-            *stated == hash
-                && **until > wall
-                && !self.disk(other).has_shard(&hash, coding)
-                && !self.disk(other).has_whole(&hash)
-        });
-        if let Some(((_, coding, _), _)) = failed {
-            let coding = *coding;
-            self.tell(node, Event::AuditFailed { member, hash, coding });
+        let (member, wall, disk) = (asked.key, self.wall(), self.disk(other));
+        let stated = asked.stated.iter().filter(|((stated, _, _), until)| stated == hash && **until > wall);
+        let stated = stated.map(|((_, coding, _), _)| *coding);
+        let audits: BTreeMap<_, _> =
+            stated.map(|coding| (coding, disk.has_whole(hash) || disk.has_shard(hash, &coding))).collect();
+        for (coding, passed) in audits {
+            let hash = *hash;
+            self.tell(
+                node,
+                match passed {
+                    true => Event::AuditPassed { member, hash, coding },
+                    false => Event::AuditFailed { member, hash, coding },
+                },
+            );
+        }
+    }
+
+    /// Audits go on all the time: sooner or later every member has asked every other about everything.
+    fn audit_everything(&mut self) {
+        for node in 0..self.nodes.len() {
+            for other in 0..self.nodes.len() {
+                for hash in self.hashes.clone() {
+                    self.audit_one(node, other, &hash);
+                }
+            }
         }
     }
 

@@ -113,6 +113,15 @@ pub enum Event {
         /// The coding of the statement.
         coding: CodingId,
     },
+    /// A member showed what it stated: its statement counts, if an earlier audit had put an end to that.
+    AuditPassed {
+        /// The member.
+        member: MemberKey,
+        /// The batch.
+        hash: DataHash,
+        /// The coding of the statement.
+        coding: CodingId,
+    },
     /// Whether demotion may go on (stores are waiting: not now).
     MayDemote(bool),
     /// Whether there is room on the disk for batches to be made whole.

@@ -214,7 +214,7 @@ impl<L: Ledger> Machine<L> {
         if !twice {
             part.seen.retain(|seen| !of_member(seen));
         }
-        part.seen.push(Seen { witness, until, root });
+        part.seen.push(Seen { witness, until, root, failed: false });
         part.tidy();
         let wrong = wrong_root(part, entry);
         if record.form == Form::Unheld {
@@ -288,22 +288,23 @@ impl<L: Ledger> Machine<L> {
         }
     }
 
-    pub(super) fn audit_failed(
+    /// A member was asked for a leaf, and showed it or did not.
+    pub(super) fn audited(
         &mut self,
         member: &MemberKey,
         hash: &DataHash,
         coding: CodingId,
-        _now: Now,
+        passed: bool,
     ) -> Result<(), L> {
         let Some(index) = self.member_index(member) else { return Ok(()) };
         let Some(old) = self.record(hash)? else { return Ok(()) };
         let number = self.codings.iter().find(|(_, known)| known.id == coding).map(|(number, _)| *number);
         let mut record = old.clone();
-        let witnesses = &self.witnesses;
-        for part in record.parts.iter_mut().filter(|part| Some(part.coding) == number) {
-            part.seen
-                .retain(|seen| witnesses.get(&seen.witness).is_none_or(|witness| witness.member != index));
-            part.tidy();
+        let parts = record.parts.iter_mut().filter(|part| Some(part.coding) == number);
+        for seen in parts.flat_map(|part| &mut part.seen) {
+            if self.witnesses.get(&seen.witness).is_some_and(|witness| witness.member == index) {
+                seen.failed = !passed;
+            }
         }
         self.replace(hash, Some(&old), Some(&record));
         Ok(())

@@ -97,6 +97,8 @@ pub(super) struct Seen {
     pub(super) until: u64,
     /// Which of the part's roots.
     pub(super) root: u8,
+    /// An audit showed that it is not true; it counts again when it is made again, or another audit shows that it is.
+    pub(super) failed: bool,
 }
 
 impl Record {

@@ -207,7 +207,7 @@ impl<L: Ledger> Machine<L> {
     pub(super) fn reach(&self, record: &Record, part: &Part) -> Vec<u16> {
         let Some(own) = part.own else { return Vec::new() };
         let far = |until| until >= record.promise || self.is(Mutant::IgnoresUntil);
-        let seen = part.seen.iter().filter(|seen| seen.root == own && far(seen.until));
+        let seen = part.seen.iter().filter(|seen| seen.root == own && far(seen.until) && !seen.failed);
         let mut witnesses: Vec<u16> = seen.map(|seen| seen.witness).collect();
         witnesses.sort_unstable();
         witnesses
