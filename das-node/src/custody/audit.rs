@@ -121,6 +121,7 @@ async fn audit(shared: &Arc<Shared>, member: MemberKey) {
         .as_ref()
         .is_ok_and(|answer| answer.question == question && answer.check(&part.coding, index, &target.root));
     if right {
+        shared.tell(Event::AuditPassed { member, hash: target.hash, coding: target.coding });
         return shared.audits.note(shared, &member, Outcome::Right);
     }
     shared.audits.note(shared, &member, Outcome::Wrong);

@@ -74,6 +74,7 @@ impl Case {
             member: MEMBER,
             storage_id: StorageId([5; 16]),
             counter,
+            previous: [0; 32],
             issued_at: 1000,
             entries: vec![entry],
         };
