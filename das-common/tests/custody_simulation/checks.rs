@@ -249,11 +249,18 @@ impl World {
         text
     }
 
-    fn is_counted(&self, index: usize, hash: &DataHash) -> bool {
+    /// Whether somebody counts a member for more than it has. A list that a roll-back took from the member that made it, and
+    /// that reached nobody before, is known to nobody: what it said binds nobody and cannot be made true again.
+    fn is_missed(&self, index: usize, (hash, coding, _): &Stated) -> bool {
         let key = self.nodes[index].key;
+        let disk = self.disk(index);
+        let has = disk.has_whole(hash) || disk.has_shard(hash, coding);
+        let promise = if has { disk.promise(hash).unwrap_or(0) } else { 0 };
         (0..self.nodes.len()).any(|other| {
-            let machine = self.nodes[other].machine.as_ref();
-            machine.is_some_and(|machine| machine.counted(hash, self.now_at(other)).unwrap().contains(&key))
+            let Some(machine) = self.nodes[other].machine.as_ref() else { return false };
+            let enough =
+                promise > 0 && (self.plan.for_ever || promise >= self.disk(other).promise(hash).unwrap_or(0));
+            !enough && machine.counted(hash, self.now_at(other)).unwrap().contains(&key)
         })
     }
 
@@ -296,7 +303,7 @@ impl World {
             // What was in one place only, and was lost there, is nobody's to give back.
             let owed = self.nodes[index].owed.iter();
             let owed: Vec<_> = owed
-                .filter(|((hash, _, _), _)| self.can_gather(index, hash) && self.is_counted(index, hash))
+                .filter(|(what, _)| self.can_gather(index, &what.0) && self.is_missed(index, what))
                 .collect();
             if !self.nodes[index].departed && !owed.is_empty() {
                 let text: String = owed.iter().map(|((hash, _, _), _)| self.describe(hash)).collect();
