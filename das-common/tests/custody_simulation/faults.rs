@@ -124,6 +124,10 @@ impl World {
             stated.map(|coding| (coding, disk.has_whole(hash) || disk.has_shard(hash, &coding))).collect();
         for (coding, passed) in audits {
             let hash = *hash;
+            if !passed && !self.nodes[other].lying {
+                // Who cannot show what he is asked for looks at it anew.
+                self.tell(other, Event::Changed { hash });
+            }
             self.tell(
                 node,
                 match passed {

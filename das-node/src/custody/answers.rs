@@ -7,7 +7,9 @@ use das_common::binding::MemberId;
 use das_common::committee::CodingId;
 use das_common::custody::evidence::{AuditAnswer, AuditQuestion, Leaf};
 use das_common::custody::machine::Event;
-use das_common::custody::message::{Gossip, PeerRequest, PeerResponse};
+use das_common::custody::message::{
+    Gossip, MAX_BUCKET_ENTRIES, MAX_BUCKETS, MAX_CERTIFICATES, PeerRequest, PeerResponse,
+};
 use das_common::data_hash::DataHash;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
@@ -16,7 +18,7 @@ use super::Shared;
 use super::effects::verify;
 use crate::clock::unix_time;
 use crate::peer::{PeerEvent, Reply, Verdict};
-use crate::storage::{BatchStore, Lookup};
+use crate::storage::{BatchStore, Lookup, StorageError};
 
 /// Answers that are made at once.
 const AT_ONCE: usize = 16;
@@ -88,12 +90,37 @@ async fn answer(shared: &Arc<Shared>, from: MemberId, bytes: Bytes, reply: Reply
         PeerRequest::Shard { hash, coding } => shard(shared, hash, coding).await,
         PeerRequest::Whole { hash } => whole(&shared.store, hash).await,
         PeerRequest::Audit(question) => audit(shared, question).await,
-        _ => None,
+        PeerRequest::BucketDigests { level, first, count } => {
+            let count = count.min(u16::try_from(MAX_BUCKETS).unwrap_or(u16::MAX));
+            let look = move |store: &BatchStore| store.certificate_digests(level, first, count);
+            from_disk(shared, look).await.map(PeerResponse::BucketDigests)
+        }
+        PeerRequest::BucketEntries { bucket, after } => {
+            let look = move |store: &BatchStore| store.certificates_in(bucket, after, MAX_BUCKET_ENTRIES);
+            from_disk(shared, look).await.map(PeerResponse::BucketEntries)
+        }
+        PeerRequest::AskCertificates(hashes) => {
+            let look = move |store: &BatchStore| {
+                let found = hashes.iter().take(MAX_CERTIFICATES).map(|hash| store.certificate(hash));
+                found.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()
+            };
+            from_disk(shared, look).await.map(PeerResponse::Certificates)
+        }
     };
     match answer {
         Some(answer) => reply.send(answer.to_bytes().into()),
         None => reply.busy(),
     }
+}
+
+/// A look at the index, off the threads that serve requests; `None` when it cannot be told.
+async fn from_disk<T: Send + 'static>(
+    shared: &Shared,
+    look: impl FnOnce(&BatchStore) -> Result<T, StorageError> + Send + 'static,
+) -> Option<T> {
+    let store = Arc::clone(&shared.store);
+    let found = tokio::task::spawn_blocking(move || look(&store)).await.ok()?;
+    found.inspect_err(|error| warn!(%error, "certificates could not be read")).ok()
 }
 
 /// A whole copy from the own disk; `None` when it cannot be told.
@@ -134,7 +161,13 @@ async fn audit(shared: &Shared, question: AuditQuestion) -> Option<PeerResponse>
             shared.scrub.found(&question.hash);
             None
         }
-        Ok(_) => None,
+        Ok(_) => {
+            // It should be here, or the question is about something else: custody looks at it anew.
+            if let Ok(_slot) = shared.queue.try_acquire() {
+                shared.tell(Event::Changed { hash: question.hash });
+            }
+            None
+        }
         Err(_) => return None,
     };
     let answer = AuditAnswer { question, answered_at: unix_time(), leaf };
