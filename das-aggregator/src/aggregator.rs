@@ -36,6 +36,7 @@ use crate::api::metrics::metrics_router;
 use crate::api::rest::RestSource;
 use crate::api::rpc::DasMethods;
 use crate::api::status::{StatusSource, unix_now};
+use crate::certificates::Certificates;
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
 use crate::options::{AggregatorOptions, ProviderServerOptions};
@@ -97,16 +98,27 @@ impl Aggregator {
         let (alarms, stop) = (Alarms::new(), CancellationToken::new());
         let http = HttpClient::new(ClientLimits::default());
         let fan_out = fan_out(options, &committee, &http)?;
+        let urls = committee.members().iter().filter_map(|member| member.rest.as_ref());
+        let endpoints = urls.map(|url| Endpoint::parse(url.as_str())).collect::<Result<_, _>>()?;
+        let certificates = Certificates::start(&fan_out, endpoints, http.clone(), &stop);
         let reader = RestReader::new(reader_options(options, &committee), http)?;
         tokio::spawn(reader.keep_list_fresh(stop.clone()));
         let reads = Reads::new(reader, cache_limits(options));
         let watch = Watch::new(fan_out.clone(), alarms.clone(), options.data_availability.request_timeout);
         tokio::spawn(watch.clone().run(stop.clone()));
-        let stores = Stores::new(fan_out.clone(), reads.clone(), admission, key.clone(), alarms.clone());
+        let stores = Stores::new(
+            fan_out.clone(),
+            reads.clone(),
+            admission,
+            key.clone(),
+            certificates.clone(),
+            alarms.clone(),
+        );
         let status = StatusSource {
             fan_out: fan_out.clone(),
             watch: watch.clone(),
             reads: reads.clone(),
+            certificates,
             alarms,
             started: unix_now(),
         };

@@ -3,6 +3,7 @@
 pub mod aggregator;
 pub mod api;
 pub mod backlog;
+pub mod certificates;
 pub mod collect;
 pub mod fan_out;
 pub mod health;

@@ -9,6 +9,7 @@ use das_common::certificate::Certificate;
 use das_common::fault;
 use das_common::store_auth::{AuthError, RequestDigest, StoreKey, StoreSigners};
 
+use crate::certificates::Certificates;
 use crate::fan_out::{FanOut, StoreError};
 use crate::member::Authority;
 use crate::read::Reads;
@@ -49,19 +50,21 @@ struct Shared {
     reads: Reads,
     admission: Admission,
     key: Option<Arc<StoreKey>>,
+    certificates: Certificates,
     alarms: Alarms,
 }
 
 impl Stores {
-    /// Stores through `fan_out`; `key` signs what the members are sent in our name.
+    /// Stores through `fan_out`; `key` signs what the members are sent in our name, `certificates` hears of those made.
     pub fn new(
         fan_out: FanOut,
         reads: Reads,
         admission: Admission,
         key: Option<Arc<StoreKey>>,
+        certificates: Certificates,
         alarms: Alarms,
     ) -> Self {
-        Self { shared: Arc::new(Shared { fan_out, reads, admission, key, alarms }) }
+        Self { shared: Arc::new(Shared { fan_out, reads, admission, key, certificates, alarms }) }
     }
 
     /// The key that signs in our name.
@@ -118,11 +121,12 @@ impl Stores {
         timeout: u64,
         authority: Authority,
     ) -> Result<Certificate, StoreError> {
-        let Shared { fan_out, reads, alarms, .. } = &*self.shared;
+        let Shared { fan_out, reads, certificates, alarms, .. } = &*self.shared;
         let batch = away_from_requests(message.len(), || VerifiedBatch::new(message)).await;
         let stored = fan_out.store(batch.bytes().clone(), batch.hash(), timeout, authority).await;
         match &stored {
-            Ok(_) => {
+            Ok(certificate) => {
+                certificates.made(certificate);
                 alarms.clear(fault::QUORUM_MISSED.code);
                 let reads = reads.clone();
                 away_from_requests(batch.bytes().len(), move || reads.remember(&batch)).await;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use das_aggregator::api::rpc::DasMethods;
+use das_aggregator::certificates::Certificates;
 use das_aggregator::fan_out::FanOutLimits;
 use das_aggregator::read::{CacheLimits, Reads};
 use das_aggregator::store::{Admission, Stores};
@@ -28,6 +29,7 @@ use das_common::store_auth::{RequestDigest, StoreKey, StoreSigners};
 use das_common::wire::StoreResult;
 use fakes::{Acts, Committee, TIMEOUT};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 struct Front {
     committee: Committee,
@@ -45,7 +47,10 @@ impl Front {
         let alarms = Alarms::new();
         let fan_out = committee.fan_out.clone();
         let watch = Watch::new(fan_out.clone(), alarms.clone(), Duration::from_secs(20));
-        let stores = Stores::new(fan_out, reads.clone(), admission, key.map(Arc::new), alarms.clone());
+        let stop = CancellationToken::new();
+        let certificates = Certificates::start(&fan_out, Vec::new(), HttpClient::default(), &stop);
+        let key = key.map(Arc::new);
+        let stores = Stores::new(fan_out, reads.clone(), admission, key, certificates, alarms.clone());
         let pending = PendingStores::new(Bounds::default());
         let methods = Arc::new(DasMethods::new(stores, watch, pending));
         Self { committee, methods, reads, alarms }

@@ -327,6 +327,12 @@ impl MemberClient {
         self.exchange(request("das_healthCheck", &[]), deadline).await.map(|_| ())
     }
 
+    /// `das_keepCertificate`, which members of ours know.
+    pub async fn keep_certificate(&self, certificate: &[u8], deadline: Duration) -> Result<(), CallError> {
+        let body = request("das_keepCertificate", &[Param::Bytes(certificate)]);
+        self.exchange(body, deadline).await.map(|_| ())
+    }
+
     /// `das_expirationPolicy`.
     pub async fn expiration_policy(&self, deadline: Duration) -> Result<ExpirationPolicy, CallError> {
         read(&self.exchange(request("das_expirationPolicy", &[]), deadline).await?)

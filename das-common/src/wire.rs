@@ -4,8 +4,8 @@ mod rest;
 mod store;
 
 pub use rest::{
-    CACHE_FOUND, CACHE_OTHER, ExpirationPolicy, GetByHashFault, UnknownPolicy, get_by_hash_answer,
-    parse_get_by_hash,
+    CACHE_FOUND, CACHE_OTHER, CertificateBytes, ExpirationPolicy, GetByHashFault, UnknownPolicy,
+    certificate_answer, get_by_hash_answer, parse_certificate_answer, parse_get_by_hash,
 };
 pub use store::{BatchId, StoreResult, StoreResultFault, uint64};
 

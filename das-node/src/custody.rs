@@ -33,6 +33,7 @@ use das_common::custody::machine::{Config, Event, Machine, MachineError, Now};
 use das_common::custody::{Coding, MemberKey};
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Fault};
+use das_common::keyset::Keyset;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -48,6 +49,7 @@ use crate::store::StoresUnderWay;
 
 mod answers;
 mod audit;
+mod certificates;
 mod effects;
 mod encoder;
 mod evidence;
@@ -55,6 +57,7 @@ mod ledger;
 mod mirror;
 mod outlook;
 mod reads;
+mod reconcile;
 pub mod records;
 mod report;
 mod scrub;
@@ -68,6 +71,7 @@ use reads::Part;
 use signer::ListSigner;
 
 pub use audit::AuditCounts;
+pub use certificates::KeepError;
 pub use ledger::StoreLedger;
 pub use mirror::start_mirror;
 pub use reads::CommitteeReads;
@@ -183,6 +187,11 @@ struct Shared {
     scrub: Arc<scrub::Progress>,
     outlook: outlook::Outlook,
     evidence: EvidenceFolder,
+    /// Of every committee known here.
+    keysets: Vec<Keyset>,
+    /// Bounds the checks of certificates that run, and those that wait.
+    checks: Semaphore,
+    checks_waiting: Semaphore,
     stores: StoresUnderWay,
     forget: Box<dyn Fn(&DataHash) + Send + Sync>,
     options: CustodyOptions,
@@ -247,6 +256,9 @@ impl Custody {
             scrub,
             outlook: outlook::Outlook::default(),
             evidence: EvidenceFolder::of(&options.data_dir),
+            keysets: committees.iter().map(|committee| committee.keyset().clone()).collect(),
+            checks: Semaphore::new(certificates::CHECKS),
+            checks_waiting: certificates::waiting_places(),
             stores,
             forget,
             options,
@@ -269,7 +281,9 @@ impl Custody {
         let upkeep = shared.stop.clone();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(audit::run(Arc::clone(&shared))));
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(scrub::run(Arc::clone(&shared))));
-        tokio::spawn(upkeep.run_until_cancelled_owned(outlook::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(outlook::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(certificates::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.run_until_cancelled_owned(reconcile::run(Arc::clone(&shared))));
         Ok(Self { shared })
     }
 

@@ -326,7 +326,7 @@ impl Node {
                 idle.drop_idle();
             }
         }));
-        Arc::new(DasMethods::new(path, chunked, health, policy))
+        Arc::new(DasMethods::new(path, chunked, health, policy, self.custody.clone()))
     }
 
     fn serve(

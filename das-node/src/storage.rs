@@ -25,6 +25,7 @@ use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+mod certificates;
 mod error;
 mod forms;
 pub mod index;
@@ -33,6 +34,7 @@ mod scrub;
 pub mod segment;
 mod usage;
 
+pub use certificates::Waiting;
 pub use error::StorageError;
 pub use forms::{DropOutcome, Held, HeldShard, MAX_BATCHES, NewShard};
 pub use scrub::{Form, ScrubStep};
@@ -98,6 +100,8 @@ pub struct BatchStore {
     commands: Commands,
     writer: Mutex<Option<JoinHandle<()>>>,
     lacking: Arc<AtomicU64>,
+    /// Held while certificates and their digests change.
+    certificates: Mutex<()>,
 }
 
 impl BatchStore {
@@ -127,7 +131,8 @@ impl BatchStore {
         let thread = std::thread::Builder::new().name("store-writer".into());
         let thread = thread.spawn(move || writer.run(&receiver, sweeps, sweeping)).map_err(failed)?;
         let writer = Mutex::new(Some(thread));
-        Ok(Self { index, segments, storage, files, commands, writer, lacking })
+        let certificates = Mutex::default();
+        Ok(Self { index, segments, storage, files, commands, writer, lacking, certificates })
     }
 
     /// Stores a batch whole, until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use das_common::alarm::{Alarm, Alarms};
 use serde::Serialize;
 
+use crate::certificates::Certificates;
 use crate::fan_out::FanOut;
 use crate::health::HealthReport;
 use crate::read::Reads;
@@ -19,6 +20,8 @@ pub struct StatusSource {
     pub watch: Watch,
     /// The read side.
     pub reads: Reads,
+    /// Certificates made, and kept by the members.
+    pub certificates: Certificates,
     /// The alarms.
     pub alarms: Alarms,
     /// Unix time of the start.

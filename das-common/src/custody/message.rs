@@ -8,7 +8,6 @@ use super::codec::{self, CodecError};
 use super::evidence::{AuditQuestion, SignedAnswer};
 use super::hello::Hello;
 use super::statement::{MAX_LIST_BYTES, SignedList, StorageId};
-use crate::certificate::CERTIFICATE_BYTES;
 use crate::committee::CodingId;
 use crate::data_hash::DataHash;
 use crate::erasure::Shard;
@@ -30,8 +29,7 @@ pub const MAX_BUCKETS: usize = 512;
 /// Most entries of a bucket in one answer.
 pub const MAX_BUCKET_ENTRIES: usize = 4096;
 
-/// A certificate's bytes, version 1.
-pub type CertificateBytes = [u8; CERTIFICATE_BYTES];
+pub use crate::wire::CertificateBytes;
 
 /// A question of one member to another.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -60,22 +58,22 @@ pub enum PeerRequest {
     },
     /// A leaf of your shard.
     Audit(AuditQuestion),
-    /// Digests of the certificates that you keep, by bucket of expiry.
+    /// Digests of the certificates that you keep, by bucket of timeout.
     BucketDigests {
-        /// The first bucket: timeout divided by the bucket's seconds.
+        /// How wide the buckets are.
+        level: BucketLevel,
+        /// The first bucket.
         first: u64,
         /// How many, at most [`MAX_BUCKETS`].
         count: u16,
     },
-    /// What is in a bucket.
+    /// What is in a bucket of the finest level.
     BucketEntries {
         /// The bucket.
         bucket: u64,
-        /// Only hashes behind this one.
-        after: Option<DataHash>,
+        /// Only what comes behind this one, by timeout and hash.
+        after: Option<(u64, DataHash)>,
     },
-    /// Certificates that you may not know; at most [`MAX_CERTIFICATES`].
-    Certificates(Vec<CertificateBytes>),
     /// The certificates of these batches, if you have them; at most [`MAX_CERTIFICATES`].
     AskCertificates(Vec<DataHash>),
 }
@@ -106,7 +104,7 @@ pub enum PeerResponse {
     Audit(SignedAnswer),
     /// One digest for each bucket asked for.
     BucketDigests(Vec<BucketDigest>),
-    /// Data hash and timeout of the certificates in a bucket, by hash; at most [`MAX_BUCKET_ENTRIES`].
+    /// Data hash and timeout of the certificates in a bucket, by timeout and hash; at most [`MAX_BUCKET_ENTRIES`].
     BucketEntries(Vec<(DataHash, u64)>),
     /// Certificates; at most [`MAX_CERTIFICATES`].
     Certificates(Vec<CertificateBytes>),
@@ -132,6 +130,41 @@ impl Gossip {
     /// Reads a message.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode::<_, MAX_GOSSIP_BYTES>(bytes)
+    }
+}
+
+/// How wide a bucket of timeouts is.
+///
+/// Members compare the hours first, then the minutes of those that differ, and only then what is in a minute: what that
+/// costs is in proportion to what differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum BucketLevel {
+    /// An hour.
+    Hour,
+    /// A minute.
+    Minute,
+}
+
+impl BucketLevel {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Hour, Self::Minute];
+
+    /// A bucket's width.
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Self::Hour => 3600,
+            Self::Minute => 60,
+        }
+    }
+
+    /// The bucket of a time, unix seconds.
+    pub const fn bucket_of(self, time: u64) -> u64 {
+        time / self.seconds()
+    }
+
+    /// The first second of a bucket.
+    pub const fn begin(self, bucket: u64) -> u64 {
+        bucket.saturating_mul(self.seconds())
     }
 }
 

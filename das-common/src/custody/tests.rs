@@ -179,7 +179,6 @@ fn messages_come_back_as_they_were() {
         PeerRequest::Hello(hello()),
         PeerRequest::Lists { storage_id: StorageId([1; 16]), from: 3 },
         PeerRequest::Shard { hash: DataHash::of(b"x"), coding: coding().id },
-        PeerRequest::Certificates(vec![[3; 178]; 64]),
         PeerRequest::AskCertificates(vec![DataHash::of(b"x"); 64]),
     ];
     for request in requests {

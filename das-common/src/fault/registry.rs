@@ -258,6 +258,10 @@ faults! {
     cause: "batches come fast for the space that is free above the reserve; members that are down stop demotion";
     cure: "add disk, or shorten custody.hot-retention; /custody shows how long the disk lasts";
 
+    CUSTODY_CERTIFICATE = "DAS-CUSTODY-011": "a certificate is not kept";
+    cause: "it does not verify under the keyset of a committee known here, or its timeout has passed or is too far ahead";
+    cure: "give the member the committee file by which the certificate was made; else nothing is to be done";
+
     PEER_SILENT = "DAS-PEER-001": "a member has been silent for so long that its statements count no more";
     cause: "it is down or cannot be reached; batches that too few others hold are made whole again";
     cure: "tell who runs it, or check the network between the members";

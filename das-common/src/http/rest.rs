@@ -7,6 +7,7 @@
 //! | `/expiration-policy`, with or without more behind a slash | 200 `{"expirationPolicy":"..."}` |
 //! | `/status` | 200, the server's state as JSON |
 //! | `/custody` | 200, in which form batches are held, as JSON; 400 at a server that holds no shards |
+//! | `/certificate/<64 hex, with or without 0x>` | 200 `{"certificate":"0x..."}`, 404 where it is unknown, 503 when it cannot be told; 400 at a server that keeps none |
 //! | anything else | 400 |
 //!
 //! GET and HEAD are answered, any other method gets 405. A batch found may be cached for four weeks, since its name is its hash;
@@ -34,7 +35,7 @@ use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
 use crate::fault;
 use crate::telemetry::{Meter, request_span};
-use crate::wire::{self, ExpirationPolicy};
+use crate::wire::{self, CertificateBytes, ExpirationPolicy};
 
 const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
 const SHORTLY: HeaderValue = HeaderValue::from_static(wire::CACHE_OTHER);
@@ -42,6 +43,7 @@ const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const GET_BY_HASH: &str = "/get-by-hash/";
+const CERTIFICATE: &str = "/certificate/";
 
 /// The body of the answer for one batch, checked and encoded. Cheap to clone, which makes it the form to cache.
 #[derive(Debug, Clone)]
@@ -97,6 +99,19 @@ impl Scope {
     }
 }
 
+/// What there is to say of a batch's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateLookup {
+    /// This server keeps none.
+    NotKept,
+    /// None is known.
+    Unknown,
+    /// This one.
+    Found(CertificateBytes),
+    /// It cannot be told.
+    Failed,
+}
+
 /// What stands behind a REST port.
 pub trait BatchSource: Send + Sync + 'static {
     /// Why a batch could be neither found nor said to be missing. It is logged by the source; the caller gets 503.
@@ -114,6 +129,12 @@ pub trait BatchSource: Send + Sync + 'static {
 
     /// Can it serve, and store if that is its task?
     fn healthy(&self) -> impl Future<Output = bool> + Send;
+
+    /// The certificate of a batch. Why it could not be told is logged by the source.
+    fn certificate(&self, hash: &DataHash) -> impl Future<Output = CertificateLookup> + Send {
+        let _ = hash;
+        std::future::ready(CertificateLookup::NotKept)
+    }
 
     /// Where batches are and in which form, as one JSON value; `None` where there is no such thing.
     fn custody(&self) -> impl Future<Output = Option<String>> + Send {
@@ -151,6 +172,7 @@ enum Route {
     ExpirationPolicy,
     Status,
     Custody,
+    Certificate(DataHash),
     Unknown,
 }
 
@@ -164,6 +186,9 @@ impl Route {
         if let Some(hash) = path.strip_prefix(GET_BY_HASH) {
             // `0X` is taken as little as anything else that is not exactly a hash.
             return hash.parse().map_or(Self::BadHash, Self::Batch);
+        }
+        if let Some(hash) = path.strip_prefix(CERTIFICATE) {
+            return hash.parse().map_or(Self::Unknown, Self::Certificate);
         }
         if path.starts_with("/health") {
             Self::Health
@@ -266,6 +291,14 @@ impl<S: BatchSource> Port<S> {
             Route::Custody => match self.source.custody().await {
                 Some(report) => json(format!("{report}\n").into(), SHORTLY, head),
                 None => empty(StatusCode::BAD_REQUEST),
+            },
+            Route::Certificate(hash) => match self.source.certificate(&hash).await {
+                CertificateLookup::Found(bytes) => {
+                    json(wire::certificate_answer(&bytes).into(), SHORTLY, head)
+                }
+                CertificateLookup::Unknown => empty(StatusCode::NOT_FOUND),
+                CertificateLookup::Failed => empty(StatusCode::SERVICE_UNAVAILABLE),
+                CertificateLookup::NotKept => empty(StatusCode::BAD_REQUEST),
             },
             Route::Unknown => empty(StatusCode::BAD_REQUEST),
         }

@@ -50,8 +50,15 @@ pub const MEMBER_STORE_SECONDS: &str = "das_member_store_duration_seconds";
 pub const MEMBER_UP: &str = "das_member_up";
 /// Certificates made and failed, by `result` (ok, error).
 pub const CERTIFICATES: &str = "das_certificates_total";
+/// Certificates handed to members, by `result` (ok, error, unknown: the member keeps none, dropped: too many waited).
+pub const CERTIFICATES_HANDED: &str = "das_certificates_handed_total";
 /// Batches that members which failed are still to be given.
 pub const RETRY_BATCHES: &str = "das_retry_batches";
+
+/// Certificates that a member was handed or learnt, by `outcome` (kept, known, refused).
+pub const CUSTODY_CERTIFICATES: &str = "das_custody_certificates_total";
+/// Comparisons of a member's certificates with another member's.
+pub const CUSTODY_RECONCILIATIONS: &str = "das_custody_reconciliations_total";
 
 /// Members and mirrors that are connected.
 pub const PEER_CONNECTED: &str = "das_peer_connected";

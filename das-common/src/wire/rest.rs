@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::CERTIFICATE_BYTES;
+
 /// `Cache-Control` of a batch that was found: under its hash nothing else will ever be found.
 pub const CACHE_FOUND: &str = "public, max-age=2419200, immutable";
 /// `Cache-Control` of everything else.
@@ -63,6 +65,24 @@ fn usual_form(body: &[u8]) -> Option<&[u8]> {
     let body = body.trim_ascii();
     let inner = body.strip_prefix(b"{\"data\":\"").or_else(|| body.strip_prefix(b"{\"data\": \""))?;
     inner.strip_suffix(b"\"}")
+}
+
+/// A certificate's bytes, version 1.
+pub type CertificateBytes = [u8; CERTIFICATE_BYTES];
+
+/// The body of a found certificate: `{"certificate":"0x<178 bytes in hex>"}` and a newline.
+pub fn certificate_answer(certificate: &CertificateBytes) -> String {
+    format!("{{\"certificate\":\"0x{}\"}}\n", const_hex::encode(certificate))
+}
+
+/// The certificate in a body that says it was found. Its bytes, of which nothing is known to be true.
+pub fn parse_certificate_answer(body: &[u8]) -> Option<CertificateBytes> {
+    #[derive(Deserialize)]
+    struct Answer {
+        certificate: String,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    const_hex::decode_to_array(answer.certificate).ok()
 }
 
 /// What a server does with a batch whose time is over.

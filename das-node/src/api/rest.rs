@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use das_common::data_hash::DataHash;
-use das_common::http::rest::{BatchSource, EncodedBatch, Scope};
+use das_common::http::rest::{BatchSource, CertificateLookup, EncodedBatch, Scope};
 use das_common::wire::ExpirationPolicy;
+use tracing::error;
 
 use crate::custody::Custody;
 use crate::health::Health;
@@ -49,6 +50,20 @@ impl BatchSource for RestPort {
     async fn custody(&self) -> Option<String> {
         let report = self.custody.as_ref()?.report().await?;
         Some(serde_json::to_string(&report).expect("numbers and texts have a JSON form"))
+    }
+
+    async fn certificate(&self, hash: &DataHash) -> CertificateLookup {
+        let Some(custody) = self.custody.clone() else { return CertificateLookup::NotKept };
+        let hash = *hash;
+        match tokio::task::spawn_blocking(move || custody.certificate(&hash)).await {
+            Ok(Ok(Some(bytes))) => CertificateLookup::Found(bytes),
+            Ok(Ok(None)) => CertificateLookup::Unknown,
+            Ok(Err(error)) => {
+                error!(%error, %hash, "a certificate could not be read");
+                CertificateLookup::Failed
+            }
+            Err(_) => CertificateLookup::Failed,
+        }
     }
 
     async fn status(&self) -> String {

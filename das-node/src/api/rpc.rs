@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::ChunkedStores;
 use crate::clock::unix_time;
+use crate::custody::Custody;
 use crate::health::Health;
 use crate::policy::RetentionPolicy;
 use crate::store::{StoreError, StorePath};
@@ -22,6 +23,7 @@ pub struct DasMethods {
     chunked: Arc<ChunkedStores>,
     health: Arc<Health>,
     policy: RetentionPolicy,
+    custody: Option<Custody>,
     meter: Meter,
 }
 
@@ -34,8 +36,16 @@ impl DasMethods {
         chunked: Arc<ChunkedStores>,
         health: Arc<Health>,
         policy: RetentionPolicy,
+        custody: Option<Custody>,
     ) -> Self {
-        Self { store, chunked, health, policy, meter: Meter::of_stores() }
+        Self { store, chunked, health, policy, custody, meter: Meter::of_stores() }
+    }
+
+    async fn keep_certificate(&self, custody: &Custody, params: Params) -> Answer {
+        let certificate = params.bytes(0)?;
+        params.at_most(1)?;
+        custody.keep_certificate(&certificate).await.map_err(|error| refused(&error))?;
+        Ok(RawJson::NULL)
     }
 
     async fn store(&self, params: Params) -> Answer {
@@ -127,6 +137,7 @@ impl Methods for DasMethods {
             "startChunkedStore" => self.start(params).await,
             "sendChunk" => self.chunk(params).await,
             "commitChunkedStore" => self.commit(params).await,
+            "keepCertificate" => self.keep_certificate(self.custody.as_ref()?, params).await,
             "healthCheck" => match params.at_most(0) {
                 Ok(()) => self.health.can_store().await.map(|()| RawJson::NULL).map_err(RpcError::method),
                 Err(error) => Err(error),

@@ -8,7 +8,7 @@ use das_common::data_hash::DataHash;
 use das_common::erasure::{CheckedShard, Code, Root, Shard};
 use tokio::sync::oneshot;
 
-use super::index::{Family, IndexError, ShardRecord};
+use super::index::ShardRecord;
 use super::log::{Command, Extend, PutShards, Upkeep};
 use super::segment::pack;
 use super::{BatchStore, Lookup, StorageError, blocking};
@@ -207,19 +207,6 @@ impl BatchStore {
     /// ([`arrival_key`](super::index::arrival_key)) in the same change of the index; or no longer.
     pub fn note_arrivals(&self, on: bool) -> Result<(), StorageError> {
         Ok(self.index.note_arrivals(on)?)
-    }
-
-    /// Keeps the certificate of a batch as long as the batch.
-    pub fn put_certificate(&self, hash: &DataHash, certificate: &[u8]) -> Result<(), StorageError> {
-        let mut change = self.index.change();
-        change.put_raw(Family::Certificates, hash.as_bytes(), certificate)?;
-        Ok(change.apply(false)?)
-    }
-
-    /// The certificate of a batch.
-    pub fn certificate(&self, hash: &DataHash) -> Result<Option<Vec<u8>>, StorageError> {
-        let found: Result<_, IndexError> = self.index.raw(Family::Certificates, hash.as_bytes());
-        Ok(found?)
     }
 }
 

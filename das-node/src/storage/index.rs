@@ -10,7 +10,7 @@
 //! segments       u64 segment id                 SegmentRecord
 //! holes          u64 segment id || u64 offset   u64 length: free, but perhaps not given back yet
 //! state          text                           see the constants of `state`
-//! custody, coverage, statements, certificates, committees, evidence, wanted: see `raw`
+//! custody, certificates, committees: see `raw`
 //! ```
 //!
 //! Payloads are not in RocksDB: they would be written twice (log and table) and again by compactions. They are in
@@ -51,8 +51,10 @@ const PACKS: &str = "packs";
 const HOLES: &str = "holes";
 const STATE: &str = "state";
 const FAMILIES: [&str; 8] = [BATCHES, EXPIRY, HOT, SHARDS, PACKS, SEGMENTS, HOLES, STATE];
+/// Families of earlier releases, which nothing needs.
+const FORMER_FAMILIES: [&str; 4] = ["coverage", "statements", "evidence", "wanted"];
 /// Families whose first entries are worked off: without help their beginning fills with what was deleted.
-const QUEUES: [&str; 5] = [EXPIRY, HOT, HOLES, Family::Custody.name(), Family::Coverage.name()];
+const QUEUES: [&str; 5] = [EXPIRY, HOT, HOLES, Family::Custody.name(), Family::Certificates.name()];
 /// A stretch of so many entries of a queue ...
 const QUEUE_WINDOW: usize = 1024;
 /// ... is compacted when so many of them are deletions.
@@ -170,7 +172,10 @@ impl Index {
         options.set_manifest_preallocation_size(64 << 10);
         let options = options.get_options_from_string("allow_fallocate=false")?;
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let families = all_families().map(|name| {
+        // Families that an earlier release had must be opened to be dropped. There are none where there is no database.
+        let known = DB::list_cf(&options, path).unwrap_or_default();
+        let former = FORMER_FAMILIES.into_iter().filter(|name| known.iter().any(|known| known == name));
+        let families = all_families().chain(former.clone()).map(|name| {
             let mut blocks = BlockBasedOptions::default();
             blocks.set_block_cache(&cache);
             if name == BATCHES {
@@ -184,8 +189,10 @@ impl Index {
             }
             ColumnFamilyDescriptor::new(name, options)
         });
+        let mut db = DB::open_cf_descriptors(&options, path, families)?;
+        former.into_iter().try_for_each(|name| db.drop_cf(name))?;
         let index = Self {
-            db: DB::open_cf_descriptors(&options, path, families)?,
+            db,
             arrivals: AtomicBool::new(false),
             #[cfg(test)]
             failures: Default::default(),

@@ -47,12 +47,10 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Forgets a batch, and what custody keeps under its name. Its shards are forgotten one by one.
+    /// Forgets a batch. Its shards are forgotten one by one.
     pub fn delete_batch(&mut self, hash: &DataHash, record: &BatchRecord) {
         self.batch.delete_cf(self.index.family(BATCHES), hash.as_bytes());
         self.batch.delete_cf(self.index.family(HOT), time_key(record.stored_at, hash));
-        self.delete_raw(Family::Certificates, hash.as_bytes());
-        self.delete_raw(Family::Wanted, hash.as_bytes());
         self.delete_expiry(record.timeout, hash);
     }
 

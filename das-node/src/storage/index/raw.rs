@@ -18,42 +18,22 @@ pub const MAX_ANSWER_BYTES: usize = 16 << 20;
 pub enum Family {
     /// What the custody of each batch has come to.
     Custody,
-    /// Batches in the order of work.
-    Coverage,
-    /// Signed lists of statements.
-    Statements,
-    /// Certificates by data hash; gone with the batch.
+    /// Certificates, in the orders that they are asked for.
     Certificates,
     /// Every committee ever in force.
     Committees,
-    /// What members did that they should not have.
-    Evidence,
-    /// Batches that should be here, by data hash; gone with the batch.
-    Wanted,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Custody,
-        Self::Coverage,
-        Self::Statements,
-        Self::Certificates,
-        Self::Committees,
-        Self::Evidence,
-        Self::Wanted,
-    ];
+    pub const ALL: [Self; 3] = [Self::Custody, Self::Certificates, Self::Committees];
 
     /// The name of its column family.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Custody => "custody",
-            Self::Coverage => "coverage",
-            Self::Statements => "statements",
             Self::Certificates => "certificates",
             Self::Committees => "committees",
-            Self::Evidence => "evidence",
-            Self::Wanted => "wanted",
         }
     }
 }

@@ -303,28 +303,29 @@ fn an_index_of_the_first_release_is_read_and_brought_up_to_date() {
 }
 
 #[test]
-fn records_of_custody_are_ordered_bounded_and_go_with_their_batch() {
+fn records_of_custody_are_ordered_and_bounded() {
     let runtime = runtime();
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
     let index = store.index();
     let mut change = index.change();
     for key in [&b"ab1"[..], b"ab3", b"ac", b"b", b"ab2"] {
-        change.put_raw(Family::Coverage, key, &key[..1]).unwrap();
+        change.put_raw(Family::Committees, key, &key[..1]).unwrap();
     }
-    let error = change.put_raw(Family::Coverage, &[0; 513], b"").unwrap_err();
+    let error = change.put_raw(Family::Committees, &[0; 513], b"").unwrap_err();
     assert!(matches!(error, IndexError::TooLong { got: 513, limit: 512, .. }), "{error}");
-    assert!(change.put_raw(Family::Coverage, b"x", &vec![0; (4 << 20) + 1]).is_err());
+    assert!(change.put_raw(Family::Committees, b"x", &vec![0; (4 << 20) + 1]).is_err());
     change.apply(true).unwrap();
-    let keys = |prefix: &[u8], from: &[u8], limit| index.keys(Family::Coverage, prefix, from, limit).unwrap();
+    let keys =
+        |prefix: &[u8], from: &[u8], limit| index.keys(Family::Committees, prefix, from, limit).unwrap();
     assert_eq!(keys(b"ab", b"", 10), [b"ab1", b"ab2", b"ab3"]);
     assert_eq!(keys(b"ab", b"ab2", 10), [b"ab2", b"ab3"]);
     assert_eq!(keys(b"ab", b"ab2", 1), [b"ab2"]);
     assert_eq!(keys(b"", b"ac", 10), [&b"ac"[..], b"b"]);
     assert_eq!(keys(b"ab", b"b", 10), Vec::<Vec<u8>>::new());
-    assert_eq!(index.seek(Family::Coverage, b"ab4").unwrap(), Some((b"ac".to_vec(), b"a".to_vec())));
-    assert_eq!(index.range(Family::Coverage, b"ac", 10).unwrap().len(), 2);
-    assert_eq!(index.raw(Family::Evidence, b"ac").unwrap(), None, "families are apart");
+    assert_eq!(index.seek(Family::Committees, b"ab4").unwrap(), Some((b"ac".to_vec(), b"a".to_vec())));
+    assert_eq!(index.range(Family::Committees, b"ac", 10).unwrap().len(), 2);
+    assert_eq!(index.raw(Family::Certificates, b"ac").unwrap(), None, "families are apart");
 
     let noted = batch(1, 100);
     runtime.block_on(store.put(&batch(2, 100), 50, 1)).unwrap();
@@ -332,13 +333,6 @@ fn records_of_custody_are_ordered_bounded_and_go_with_their_batch() {
     runtime.block_on(store.put(&noted, 50, 1)).unwrap();
     let arrival = super::super::index::arrival_key(&noted.hash()).to_vec();
     assert_eq!(index.keys(Family::Custody, b"A", b"", 10).unwrap(), [arrival]);
-    store.put_certificate(&noted.hash(), b"signed").unwrap();
-    assert_eq!(store.certificate(&noted.hash()).unwrap().as_deref(), Some(&b"signed"[..]));
-    runtime.block_on(store.expire_batches(vec![(noted.hash(), 49)])).unwrap();
-    assert!(store.certificate(&noted.hash()).unwrap().is_some(), "the promise was another");
-    let gone = runtime.block_on(store.expire_batches(vec![(noted.hash(), 50)])).unwrap();
-    assert_eq!(gone, [noted.hash()]);
-    assert_eq!(store.certificate(&noted.hash()).unwrap(), None);
     drop(store);
     assert!(open(&directory).index().notes_arrivals());
 }

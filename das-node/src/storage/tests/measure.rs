@@ -80,7 +80,7 @@ fn disk_bytes_per_payload_byte_of_one_member_of_six() {
             let mut change = store.index.change();
             change
                 .put_raw(
-                    index::Family::Statements,
+                    index::Family::Certificates,
                     &[&[member][..], &list.to_be_bytes()].concat(),
                     &statements,
                 )
@@ -88,8 +88,8 @@ fn disk_bytes_per_payload_byte_of_one_member_of_six() {
             for hash in hashes {
                 change.put_raw(index::Family::Custody, hash.as_bytes(), &[member; 120]).unwrap();
                 let key = |member: u8| [&[member; 16][..], hash.as_bytes()].concat();
-                change.put_raw(index::Family::Coverage, &key(member + 1), b"").unwrap();
-                change.delete_raw(index::Family::Coverage, &key(member));
+                change.put_raw(index::Family::Committees, &key(member + 1), b"").unwrap();
+                change.delete_raw(index::Family::Committees, &key(member));
             }
             change.apply(member == 0).unwrap();
         }
