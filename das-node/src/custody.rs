@@ -80,6 +80,9 @@ pub use scrub::ScrubReport;
 
 /// The machine is woken so often when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
+/// Shards are collected for so long, to be written together.
+const LEAST_SYNC_DELAY: Duration = Duration::from_secs(1);
+const MOST_SYNC_DELAY: Duration = Duration::from_secs(10);
 /// The clock is looked at so often.
 const CLOCK_ROUND: Duration = Duration::from_secs(10);
 /// After an error of the disk the machine is started anew this much later.
@@ -318,6 +321,8 @@ impl Shared {
         let options = &self.options;
         let mut config = Config::new(self.me, codings);
         config.hot_retention = options.hot_retention;
+        // Who does not mind an hour does not mind ten seconds more.
+        config.sync_delay = (options.hot_retention / 60).clamp(LEAST_SYNC_DELAY, MOST_SYNC_DELAY);
         config.demotion_patience = options.demotion_patience;
         config.silence_limit = options.silence_limit;
         config.keep_for_ever = !options.delete_expired;

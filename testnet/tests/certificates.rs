@@ -63,7 +63,7 @@ fn certificates_tell_members_what_they_missed() {
         everyone.iter().all(|who| first.iter().all(|body| certificate(&network, *who, &body.hash).is_ok()))
     });
     println!("certificates at all members after {took:?}");
-    let committee = Committee::load(&network.committee_file()).unwrap();
+    let committee = Committee::load(network.committee_file()).unwrap();
     let bytes = certificate(&network, Who::Member(3), &first[1].hash).unwrap();
     let good = Certificate::parse_strict(&bytes).unwrap();
     good.verify(committee.keyset()).unwrap();

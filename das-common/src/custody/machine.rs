@@ -80,6 +80,8 @@ pub struct Config {
     pub max_retention: Duration,
     /// How often each member is asked who it is.
     pub hello_interval: Duration,
+    /// How long shards are collected to be written together.
+    pub sync_delay: Duration,
     /// How long statements are collected for one list.
     pub list_delay: Duration,
     /// How long a failed piece of work waits for its next try, at first.
@@ -95,6 +97,8 @@ pub struct Limits {
     pub encodes: usize,
     /// Shards that one sync makes durable, at most.
     pub unsynced: usize,
+    /// ... and about so many bytes of them: they are in memory until then.
+    pub unsynced_bytes: u64,
     /// Drops.
     pub drops: usize,
     /// Gathers.
@@ -119,11 +123,13 @@ impl Config {
             keep_for_ever: false,
             max_retention: Duration::from_secs(15 * 24 * 3600),
             hello_interval: Duration::from_secs(30),
+            sync_delay: Duration::from_secs(1),
             list_delay: Duration::from_secs(1),
             retry_delay: Duration::from_secs(5),
             limits: Limits {
                 encodes: 4,
-                unsynced: 64,
+                unsynced: 256,
+                unsynced_bytes: 8 << 20,
                 drops: 16,
                 gathers: 4,
                 expiries: 64,

@@ -131,7 +131,9 @@ impl<L: Ledger> Machine<L> {
         if self.busy.get(&hash).is_none_or(|task| task.kind != Kind::Encode) {
             return Ok(());
         }
-        let shard = Unsynced { hash, coding, root, length };
+        let known = self.codings.values().find(|known| known.id == coding);
+        let bytes = length.div_ceil(known.map_or(1, |known| u64::from(known.data_shards).max(1)));
+        let shard = Unsynced { hash, coding, root, length, bytes, since: now.steady };
         if self.is(Mutant::StatesUnsynced) {
             return self.shard_is_safe(&shard, now);
         }

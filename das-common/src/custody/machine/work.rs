@@ -46,6 +46,10 @@ pub(super) struct Unsynced {
     pub(super) coding: CodingId,
     pub(super) root: Root,
     pub(super) length: u64,
+    /// Bytes of the shard.
+    pub(super) bytes: u64,
+    /// When it was made.
+    pub(super) since: Duration,
 }
 
 /// Which batches are not to be tried again yet.
@@ -102,7 +106,7 @@ impl<L: Ledger> Machine<L> {
                 Kind::Repair => self.repair(now)?,
                 Kind::Keep => self.keep(now)?,
                 Kind::Drop => self.drop_one(now)?,
-                Kind::Sync => self.sync(),
+                Kind::Sync => self.sync(now),
                 Kind::State => self.state_custody(now)?,
                 Kind::Encode => self.encode(now)?,
                 Kind::Expire => self.expire(now)?,
@@ -396,10 +400,13 @@ impl<L: Ledger> Machine<L> {
         Ok(true)
     }
 
-    fn sync(&mut self) -> bool {
-        let encoding = self.busy_with(Kind::Encode);
-        let full = self.unsynced.len() >= self.config.limits.unsynced;
-        if self.unsynced.is_empty() || !self.syncing.is_empty() || !(full || encoding == 0) {
+    /// Shards are written together: alone, a small one would take a whole page of the disk and a sync of its own.
+    fn sync(&mut self, now: Now) -> bool {
+        let first = self.unsynced.first();
+        let waited =
+            first.is_some_and(|first| now.steady.saturating_sub(first.since) >= self.config.sync_delay);
+        let done = self.busy_with(Kind::Encode) == 0 && waited;
+        if self.unsynced.is_empty() || !self.syncing.is_empty() || !(done || self.has_much_unsynced()) {
             return false;
         }
         self.syncing = std::mem::take(&mut self.unsynced);
@@ -407,12 +414,14 @@ impl<L: Ledger> Machine<L> {
         true
     }
 
+    fn has_much_unsynced(&self) -> bool {
+        let bytes: u64 = self.unsynced.iter().map(|shard| shard.bytes).sum();
+        self.unsynced.len() >= self.config.limits.unsynced || bytes >= self.config.limits.unsynced_bytes
+    }
+
     fn encode(&mut self, now: Now) -> Result<bool, L> {
         let limits = self.config.limits;
-        if !self.may_demote
-            || self.busy_with(Kind::Encode) >= limits.encodes
-            || self.unsynced.len() >= limits.unsynced
-        {
+        if !self.may_demote || self.busy_with(Kind::Encode) >= limits.encodes || self.has_much_unsynced() {
             return Ok(false);
         }
         let before = now.wall.saturating_sub(self.config.hot_retention.as_secs());
