@@ -23,8 +23,12 @@ pub fn bodies(network: &Network, seed: u64) -> BodyMaker {
 
 /// Stores a batch with the aggregator, which certifies it.
 pub fn store(network: &Network, body: &StoreBody) {
-    let rpc = network.addresses(Who::Aggregator).expect("there is an aggregator").rpc;
-    let answer = Connection::new(&rpc).and_then(|mut it| it.post_json(&[&body.json])).expect("an answer");
+    store_at(&network.addresses(Who::Aggregator).expect("there is an aggregator").rpc, body);
+}
+
+/// Stores a batch with whoever listens there.
+pub fn store_at(rpc: &str, body: &StoreBody) {
+    let answer = Connection::new(rpc).and_then(|mut it| it.post_json(&[&body.json])).expect("an answer");
     let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert!(answer["result"]["sig"].is_string(), "{answer}");
 }

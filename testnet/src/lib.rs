@@ -4,6 +4,7 @@ pub mod args;
 pub mod custody;
 pub mod http;
 pub mod image;
+pub mod link;
 pub mod load;
 pub mod network;
 pub mod process;

@@ -15,6 +15,7 @@
 
 mod files;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,6 +113,8 @@ pub struct Network {
     aggregator: Option<ServerProcess>,
     members: Vec<Option<ServerProcess>>,
     extra_node_options: Vec<String>,
+    /// Options of single ones.
+    options_of: BTreeMap<Who, Vec<String>>,
 }
 
 impl Network {
@@ -119,13 +122,24 @@ impl Network {
     pub fn open(dir: &Path, plan: &Plan) -> Result<Self, NetworkError> {
         let settings = files::open_or_create(dir, plan)?;
         let members = (0..settings.members.len()).map(|_| None).collect();
-        Ok(Self { dir: dir.to_owned(), settings, aggregator: None, members, extra_node_options: Vec::new() })
+        let (extra_node_options, options_of) = Default::default();
+        Ok(Self { dir: dir.to_owned(), settings, aggregator: None, members, extra_node_options, options_of })
     }
 
     /// Gives all members further options on the command line.
     pub fn with_node_options(mut self, options: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.extra_node_options.extend(options.into_iter().map(Into::into));
         self
+    }
+
+    /// Gives one of them further options on the command line, which count from its next start on.
+    pub fn add_options_of(&mut self, who: Who, options: impl IntoIterator<Item = impl Into<String>>) {
+        self.options_of.entry(who).or_default().extend(options.into_iter().map(Into::into));
+    }
+
+    /// Gives all members other options on the command line, which count from their next start on.
+    pub fn set_node_options(&mut self, options: impl IntoIterator<Item = impl Into<String>>) {
+        self.extra_node_options = options.into_iter().map(Into::into).collect();
     }
 
     /// The data directory.
@@ -187,10 +201,11 @@ impl Network {
         };
         let config = dir.join(files::CONFIG);
         let launch = Launch::new(program).arg("--conf.file").arg(config).log(dir.join("log")).own_group();
-        match who {
+        let launch = match who {
             Who::Aggregator => launch,
             Who::Member(_) => launch.args(&self.extra_node_options),
-        }
+        };
+        launch.args(self.options_of.get(&who).into_iter().flatten())
     }
 
     /// Ends one politely; nothing happens if it does not run.

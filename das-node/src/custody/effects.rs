@@ -43,7 +43,10 @@ impl Effects {
     pub(super) fn perform(&mut self, effect: Effect) {
         let shared = Arc::clone(&self.shared);
         match effect {
-            Effect::Encode { hash, coding } => self.encoder.encode(hash, coding),
+            Effect::Encode { hash, coding } => {
+                debug!(%hash, "a batch is to be encoded");
+                self.encoder.encode(hash, coding);
+            }
             Effect::SyncShards => self.sync_shards(),
             Effect::Drop { hash, promise } => self.drops.push((hash, promise)),
             Effect::Expire { hash, promise } => self.expiries.push((hash, promise)),
@@ -70,6 +73,7 @@ impl Effects {
                 });
             }
             Effect::Publish(list) => {
+                debug!(statements = list.list().entries.len(), "a list of statements goes out");
                 self.runtime.spawn(async move { publish(&shared, &list).await });
             }
             Effect::Hello { member, hello } => {
@@ -113,8 +117,10 @@ impl Effects {
                 return shared.tell(Event::ShardsSynced);
             }
             let hashes: Vec<DataHash> = shards.iter().map(|shard| shard.hash).collect();
+            debug!(shards = hashes.len(), "shards are being written");
             match shared.store.put_shards(shards).await {
                 Ok(stored) => {
+                    debug!(shards = hashes.len(), "shards are on disk");
                     shared.tell(Event::ShardsSynced);
                     // A batch that expired meanwhile has no use for a shard.
                     let gone = hashes.into_iter().zip(stored).filter(|(_, stored)| !stored);
@@ -155,9 +161,11 @@ async fn make_whole(shared: &Shared, hash: DataHash, until: u64, named: Vec<Codi
 }
 
 async fn drop_all(shared: &Shared, drops: Vec<(DataHash, u64)>) {
+    debug!(copies = drops.len(), "whole copies are being dropped");
     let hashes: Vec<DataHash> = drops.iter().map(|(hash, _)| *hash).collect();
     match shared.store.drop_whole(drops).await {
         Ok(outcomes) => {
+            debug!(copies = outcomes.len(), "whole copies are dropped");
             for (hash, outcome) in hashes.into_iter().zip(outcomes) {
                 shared.tell(Event::Dropped { hash, done: matches!(outcome, DropOutcome::Dropped) });
             }
