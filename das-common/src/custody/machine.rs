@@ -38,6 +38,7 @@ mod own;
 mod record;
 mod settle;
 mod state;
+mod tally;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +57,7 @@ pub use ledger::{Change, Held, Ledger, arrival_key};
 pub use members::MemberView;
 pub use record::Form;
 pub use state::{BatchView, Summary};
+pub use tally::{Amount, Health};
 
 use members::{Peer, Witness};
 use state::State;
@@ -209,6 +211,7 @@ pub struct Machine<L: Ledger> {
     witnesses: BTreeMap<u16, Witness>,
     state: State,
     state_changed: bool,
+    tallies: tally::Tallies,
     suspects: BTreeSet<DataHash>,
     alarms: BTreeSet<Alarm>,
     /// What the call in progress will commit.
@@ -220,7 +223,6 @@ pub struct Machine<L: Ledger> {
     syncing: Vec<work::Unsynced>,
     /// Kinds of work of which there is none, until something changes.
     idle: BTreeSet<Kind>,
-    may_demote: bool,
     has_room: bool,
     last_list: Duration,
     last_saved: Duration,
@@ -267,6 +269,7 @@ impl<L: Ledger> Machine<L> {
             witnesses: BTreeMap::new(),
             state: State::default(),
             state_changed: false,
+            tallies: tally::Tallies::default(),
             suspects: BTreeSet::new(),
             alarms: BTreeSet::new(),
             changes: BTreeMap::new(),
@@ -276,7 +279,6 @@ impl<L: Ledger> Machine<L> {
             unsynced: Vec::new(),
             syncing: Vec::new(),
             idle: BTreeSet::new(),
-            may_demote: true,
             has_room: true,
             last_list: now.steady,
             last_saved: now.steady,
@@ -318,10 +320,6 @@ impl<L: Ledger> Machine<L> {
             Event::Certified { hash, until } => self.certified(&hash, until, now)?,
             Event::AuditFailed { member, hash, coding } => self.audited(&member, &hash, coding, false)?,
             Event::AuditPassed { member, hash, coding } => self.audited(&member, &hash, coding, true)?,
-            Event::MayDemote(may) => {
-                self.may_demote = may;
-                self.idle.clear();
-            }
             Event::HasRoom(room) => {
                 self.has_room = room;
                 self.idle.clear();

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use das_common::committee::CodingId;
 use das_common::custody::Coding;
-use das_common::custody::machine::Form;
+use das_common::custody::machine::{Form, Health};
 use das_common::data_hash::DataHash;
 
-use crate::world::{Stated, World};
+use crate::world::{LENGTH, Stated, World};
 
 impl World {
     pub(crate) fn is_faulty(&self, index: usize) -> bool {
@@ -130,6 +130,43 @@ impl World {
         self.tidy_owed();
         for hash in self.hashes.clone() {
             self.check_one(&hash);
+        }
+        self.check_health();
+    }
+
+    /// What the machines tell operators is what counting anew comes to.
+    fn check_health(&mut self) {
+        for index in 0..self.nodes.len() {
+            let Some(machine) = &self.nodes[index].machine else { continue };
+            let told = machine.health(self.now_at(index)).unwrap();
+            let mut counted = Health::default();
+            for hash in &self.hashes {
+                match self.form_at(index, hash) {
+                    Some((Form::Missing, _, _)) => counted.missing.batches += 1,
+                    Some((Form::Dropped, coding, count)) => {
+                        let coding = self.codings.iter().find(|known| Some(known.id) == coding).unwrap();
+                        let amount = match count >= coding.threshold() {
+                            true => &mut counted.covered,
+                            false => &mut counted.under_replicated,
+                        };
+                        amount.batches += 1;
+                        amount.bytes += LENGTH;
+                        if count < usize::from(coding.data_shards) {
+                            counted.unreadable.batches += 1;
+                            counted.unreadable.bytes += LENGTH;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            // Of what is missing a liar may have told a wrong length.
+            counted.missing.bytes = told.missing.bytes;
+            (counted.failed_gathers, counted.oldest_demotion, counted.oldest_repair) =
+                (told.failed_gathers, told.oldest_demotion, told.oldest_repair);
+            let repairs = counted.under_replicated.batches + counted.missing.batches;
+            if counted != told || told.oldest_repair.is_some() != (repairs > 0) {
+                self.fail(format!("member {index} tells {told:?}, and it is {counted:?}"));
+            }
         }
     }
 

@@ -20,6 +20,8 @@ use crate::rng::Rng;
 /// Virtual time begins here; milliseconds since then are the world's clock.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
 pub(crate) const SECOND: u64 = 1000;
+/// Of every batch.
+pub(crate) const LENGTH: u64 = 100;
 
 /// What reaches a member.
 #[derive(Clone, Debug)]
@@ -556,7 +558,7 @@ impl World {
                 if self.nodes[index].lying && self.rng.percent(20) {
                     root = Root::from_bytes([7; 32]);
                 }
-                self.tell(index, Event::Encoded { hash, coding, root, length: 100 });
+                self.tell(index, Event::Encoded { hash, coding, root, length: LENGTH });
             }
             Effect::SyncShards => {
                 self.disk_mut(index).sync_shards();

@@ -122,8 +122,6 @@ pub enum Event {
         /// The coding of the statement.
         coding: CodingId,
     },
-    /// Whether demotion may go on (stores are waiting: not now).
-    MayDemote(bool),
     /// Whether there is room on the disk for batches to be made whole.
     HasRoom(bool),
 }

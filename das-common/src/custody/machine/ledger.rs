@@ -8,6 +8,7 @@
 //! 'E' u64 until | hash                                            empty: order of expiry
 //! 'L' u16 witness | u64 counter                                   a signed list
 //! 'M' member key                                                  MemberRecord
+//! 'N' a key of work without since and hash                      Amount: how many such keys there are
 //! 'Q' form | coding | ... | u64 since | hash                      empty: order of work, see `record`
 //! 'S'                                                             State
 //! 'U' hash                                                        empty: n - H + 1 members disagree about its root
@@ -64,6 +65,7 @@ pub(super) const MEMBERS: &[u8] = b"M";
 pub(super) const STATE: &[u8] = b"S";
 pub(super) const SUSPECTS: &[u8] = b"U";
 pub(super) const WITNESSES: &[u8] = b"W";
+pub(super) const TALLIES: &[u8] = b"N";
 pub(super) const LIST_ENDS: &[u8] = b"X";
 
 pub(super) fn record_key(hash: &DataHash) -> Vec<u8> {

@@ -184,7 +184,8 @@ impl<L: Ledger> Machine<L> {
         if self.busy.get(hash).is_some_and(|task| task.kind == Kind::Expire) {
             self.no_expiry_before = now.steady + self.config.retry_delay;
         } else {
-            self.backoff.failed(hash, now.steady, self.config.retry_delay);
+            let kind = self.busy.get(hash).map(|task| task.kind);
+            self.backoff.failed(hash, now.steady, self.config.retry_delay, kind);
         }
         self.release(hash);
         self.settle(hash, now)
@@ -231,6 +232,7 @@ impl<L: Ledger> Machine<L> {
         self.backoff.tidy(now.steady);
         self.say_hello(now);
         self.save_silence(now);
+        self.note_repairs(now);
         for index in 0..self.members.len() {
             if index != self.me && self.is_silent(index, now) {
                 let member = self.members[index].key;

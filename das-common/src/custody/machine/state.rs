@@ -71,7 +71,7 @@ pub struct Summary {
     pub whole: u64,
     /// Stated by others only.
     pub unheld: u64,
-    /// Batches of which so few statements count that they are to be made whole, in classes looked at last.
+    /// Whether K members of the newest coding have stated every batch that is held here; `None` unless this member leaves.
     pub free_to_go: Option<bool>,
 }
 
@@ -94,6 +94,7 @@ impl<L: Ledger> Machine<L> {
     pub(super) fn load(&mut self, now: Now) -> Result<(), L> {
         self.load_codings()?;
         self.load_members(now)?;
+        self.load_tallies()?;
         if let Some(state) = self.get::<State>(ledger::STATE)? {
             self.state = state;
         } else {
@@ -192,6 +193,7 @@ impl<L: Ledger> Machine<L> {
             self.put(ledger::STATE, &state);
             self.state_changed = false;
         }
+        self.put_tallies();
         if synced || !self.changes.is_empty() {
             let changes = std::mem::take(&mut self.changes).into_iter().collect();
             self.ledger.commit(changes, synced)?;
@@ -222,6 +224,7 @@ impl<L: Ledger> Machine<L> {
             record.map_or_else(Vec::new, |record| record.keys(hash, |part| machine.reach(record, part)))
         };
         let (before, after) = (keys(self, old), keys(self, new));
+        self.tally((old, &before), (new, &after));
         for key in before.iter().filter(|key| !after.contains(key)) {
             self.remove(key.clone());
         }

@@ -54,15 +54,23 @@ pub(super) struct Unsynced {
 
 /// Which batches are not to be tried again yet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Backoff(BTreeMap<DataHash, (Duration, Duration)>);
+pub(super) struct Backoff(BTreeMap<DataHash, Pause>);
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Duration,
+    length: Duration,
+    /// What failed.
+    kind: Option<Kind>,
+}
 
 impl Backoff {
-    pub(super) fn failed(&mut self, hash: &DataHash, now: Duration, first: Duration) {
-        let pause = self.0.get(hash).map_or(first, |(_, pause)| (*pause * 2).min(LONGEST_BACKOFF));
+    pub(super) fn failed(&mut self, hash: &DataHash, now: Duration, first: Duration, kind: Option<Kind>) {
+        let length = self.0.get(hash).map_or(first, |pause| (pause.length * 2).min(LONGEST_BACKOFF));
         if self.0.len() >= MAX_BACKOFF && !self.0.contains_key(hash) {
             self.0.pop_first();
         }
-        self.0.insert(*hash, (now + pause, pause));
+        self.0.insert(*hash, Pause { until: now + length, length, kind });
     }
 
     pub(super) fn forget(&mut self, hash: &DataHash) {
@@ -70,12 +78,17 @@ impl Backoff {
     }
 
     pub(super) fn waits(&self, hash: &DataHash, now: Duration) -> bool {
-        self.0.get(hash).is_some_and(|(until, _)| *until > now)
+        self.0.get(hash).is_some_and(|pause| pause.until > now)
     }
 
     /// Forgets what failed long ago.
     pub(super) fn tidy(&mut self, now: Duration) {
-        self.0.retain(|_, (until, pause)| *until + *pause * 2 + LONGEST_BACKOFF > now);
+        self.0.retain(|_, pause| pause.until + pause.length * 2 + LONGEST_BACKOFF > now);
+    }
+
+    /// Of how many batches this kind of work failed last.
+    pub(super) fn count(&self, kind: Kind) -> u64 {
+        self.0.values().filter(|pause| pause.kind == Some(kind)).count() as u64
     }
 
     fn len(&self) -> usize {
@@ -268,7 +281,6 @@ impl<L: Ledger> Machine<L> {
             }
         }
         if found.is_none()
-            && self.may_demote
             && let Some(target) = self.target_member()
         {
             for coding in self.codings.keys().copied().filter(|number| *number != target) {
@@ -309,7 +321,7 @@ impl<L: Ledger> Machine<L> {
         }
         let until = record.promise.max(record.authority);
         if until <= now.wall {
-            self.backoff.failed(&hash, now.steady, LONGEST_BACKOFF);
+            self.backoff.failed(&hash, now.steady, LONGEST_BACKOFF, None);
             return Ok(true);
         }
         let mut roots: Vec<(usize, CodingId, Root)> = Vec::new();
@@ -349,10 +361,7 @@ impl<L: Ledger> Machine<L> {
     /// Lets one whole copy go that enough others stand in for.
     fn drop_one(&mut self, now: Now) -> Result<bool, L> {
         let Some(target) = self.target() else { return Ok(false) };
-        if !self.may_demote
-            || !self.suspects.is_empty()
-            || self.busy_with(Kind::Drop) >= self.config.limits.drops
-        {
+        if !self.suspects.is_empty() || self.busy_with(Kind::Drop) >= self.config.limits.drops {
             return Ok(false);
         }
         let patient = now.wall.saturating_sub(self.config.demotion_patience.as_secs());
@@ -388,7 +397,7 @@ impl<L: Ledger> Machine<L> {
         let covered = before.is_some_and(|before| old.since <= before);
         let Some(promise) = held.promise.filter(|_| old.form == Form::Wait && stated && covered) else {
             // The queue knew less than the record.
-            self.backoff.failed(hash, now.steady, self.config.retry_delay);
+            self.backoff.failed(hash, now.steady, self.config.retry_delay, None);
             return Ok(true);
         };
         let mut record = old.clone();
@@ -421,7 +430,7 @@ impl<L: Ledger> Machine<L> {
 
     fn encode(&mut self, now: Now) -> Result<bool, L> {
         let limits = self.config.limits;
-        if !self.may_demote || self.busy_with(Kind::Encode) >= limits.encodes || self.has_much_unsynced() {
+        if self.busy_with(Kind::Encode) >= limits.encodes || self.has_much_unsynced() {
             return Ok(false);
         }
         let before = now.wall.saturating_sub(self.config.hot_retention.as_secs());
