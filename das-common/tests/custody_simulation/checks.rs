@@ -92,12 +92,9 @@ impl World {
             if other == index || node.lying || node.departed {
                 return false;
             }
-            let promised = |node: usize| {
-                let promise = self.disk(node).promise(hash).unwrap_or(0);
-                if self.plan.for_ever && promise > 0 { u64::MAX } else { promise }
-            };
             let disk = self.disk(index);
-            let long_enough = !self.nodes[index].lying && promised(index) >= promised(other);
+            let long_enough =
+                !self.nodes[index].lying && self.promised(index, hash) >= self.promised(other, hash);
             let Some(machine) = &node.machine else {
                 let all = disk.has_whole(hash) || disk.has_all_shards(hash);
                 return !(long_enough && all);
@@ -119,6 +116,11 @@ impl World {
             let (Some(view), Some(coding)) = (view, coding) else { return false };
             matches!(view.form, Form::Dropped | Form::Dropping) && view.count < coding.threshold()
         })
+    }
+
+    fn promised(&self, index: usize, hash: &DataHash) -> u64 {
+        let promise = self.disk(index).promise(hash).unwrap_or(0);
+        if self.plan.for_ever && promise > 0 { u64::MAX } else { promise }
     }
 
     pub(crate) fn check_one(&mut self, hash: &DataHash) {
@@ -286,18 +288,17 @@ impl World {
         text
     }
 
-    /// Whether somebody counts a member for more than it has. A list that a roll-back took from the member that made it, and
-    /// that reached nobody before, is known to nobody: what it said binds nobody and cannot be made true again.
-    fn is_missed(&self, index: usize, (hash, coding, _): &Stated) -> bool {
-        let key = self.nodes[index].key;
-        let disk = self.disk(index);
+    /// Whether somebody counts a member for what it does not have, or not for as long.
+    ///
+    /// A list that was lost on its way to everybody, and whose member was rolled back to before it, is not heard of by
+    /// anybody: no machine can make it true, and none counts it.
+    fn is_counted_wrongly(&self, index: usize, (hash, coding, _): &Stated) -> bool {
+        let (key, disk) = (self.nodes[index].key, self.disk(index));
         let has = disk.has_whole(hash) || disk.has_shard(hash, coding);
-        let promise = if has { disk.promise(hash).unwrap_or(0) } else { 0 };
         (0..self.nodes.len()).any(|other| {
-            let Some(machine) = self.nodes[other].machine.as_ref() else { return false };
-            let enough =
-                promise > 0 && (self.plan.for_ever || promise >= self.disk(other).promise(hash).unwrap_or(0));
-            !enough && machine.counted(hash, self.now_at(other)).unwrap().contains(&key)
+            let Some(machine) = &self.nodes[other].machine else { return false };
+            let counts = machine.counted(hash, self.now_at(other)).unwrap().contains(&key);
+            counts && !(has && self.promised(index, hash) >= self.promised(other, hash))
         })
     }
 
@@ -340,7 +341,7 @@ impl World {
             // What was in one place only, and was lost there, is nobody's to give back.
             let owed = self.nodes[index].owed.iter();
             let owed: Vec<_> = owed
-                .filter(|(what, _)| self.can_gather(index, &what.0) && self.is_missed(index, what))
+                .filter(|(what, _)| self.can_gather(index, &what.0) && self.is_counted_wrongly(index, what))
                 .collect();
             if !self.nodes[index].departed && !owed.is_empty() {
                 let text: String = owed.iter().map(|((hash, _, _), _)| self.describe(hash)).collect();

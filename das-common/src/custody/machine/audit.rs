@@ -59,7 +59,7 @@ impl<L: Ledger> Machine<L> {
         Ok(None)
     }
 
-    /// The list in which a member made a statement that counts, newest lists first; for evidence.
+    /// The first list in which a member stated this batch under the own root; for evidence.
     pub fn statement_list(
         &self,
         member: &MemberKey,
@@ -68,6 +68,22 @@ impl<L: Ledger> Machine<L> {
     ) -> Result<Option<SignedList>, L> {
         let Some(index) = self.member_index(member) else { return Ok(None) };
         let Some(witness) = self.members[index].record.current else { return Ok(None) };
+        let number = self.codings.iter().find(|(_, known)| known.id == *coding).map(|(number, _)| *number);
+        let record = self.record(hash)?;
+        let part = record.as_ref().and_then(|record| number.and_then(|number| record.part(number)));
+        let root = part.and_then(|part| part.own.map(|own| part.roots[usize::from(own)]));
+        let Some(root) = root else { return Ok(None) };
+        self.list_with(witness, hash, coding, &root)
+    }
+
+    /// The first list of a witness that states this, among those that are kept.
+    pub(super) fn list_with(
+        &self,
+        witness: u16,
+        hash: &DataHash,
+        coding: &CodingId,
+        root: &Root,
+    ) -> Result<Option<SignedList>, L> {
         let prefix = lists_of(witness);
         let mut from = list_key(witness, 0);
         for _ in 0..MAX_SEARCH / MAX_LISTS {
@@ -78,7 +94,8 @@ impl<L: Ledger> Machine<L> {
             for key in keys {
                 let Some(signed) = self.get::<SignedList>(&key)? else { continue };
                 let states = signed.read().is_ok_and(|list| {
-                    list.coding == *coding && list.entries.iter().any(|entry| entry.hash == *hash)
+                    list.coding == *coding
+                        && list.entries.iter().any(|entry| entry.hash == *hash && entry.root == *root)
                 });
                 if states {
                     return Ok(Some(signed));

@@ -17,6 +17,9 @@ use crate::committee::CodingId;
 use crate::data_hash::DataHash;
 use crate::keccak::keccak256;
 
+/// A list that is kept for another reason than its statements is looked at again after so many seconds.
+const LATEST_LIST: u64 = 24 * 3600;
+
 impl<L: Ledger> Machine<L> {
     pub(super) fn take_list(&mut self, member: &MemberKey, list: &VerifiedList, now: Now) -> Result<(), L> {
         let Some(index) = self.member_index(member) else { return Ok(()) };
@@ -226,15 +229,35 @@ impl<L: Ledger> Machine<L> {
         self.judge_takeover(&mut record, now);
         self.replace(&entry.hash, old.as_ref(), Some(&record));
         if wrong {
-            let member = self.members[index].key;
-            if !self.alarms.contains(&Alarm::WrongRoot { member }) {
-                let evidence = Evidence::WrongRoot { list: list.signed().clone(), hash: entry.hash };
-                self.outbox.push_back(Effect::Evidence { member, evidence });
-            }
-            self.alarm(Alarm::WrongRoot { member }, true);
+            self.accuse_of_root(index, &entry.hash, Some(list.signed().clone()));
         }
         if record.form == Form::Unheld && record.authority > now.wall {
             self.settle(&entry.hash, now)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody states another root than the own one. The first time it is worth an evidence bundle.
+    fn accuse_of_root(&mut self, index: usize, hash: &DataHash, list: Option<SignedList>) {
+        let member = self.members[index].key;
+        if let Some(list) = list.filter(|_| !self.alarms.contains(&Alarm::WrongRoot { member })) {
+            let evidence = Evidence::WrongRoot { list, hash: *hash };
+            self.outbox.push_back(Effect::Evidence { member, evidence });
+        }
+        self.alarm(Alarm::WrongRoot { member }, true);
+    }
+
+    /// The own root is known now: whoever stated another one before is found out.
+    pub(super) fn compare_roots(&mut self, hash: &DataHash, part: &Part) -> Result<(), L> {
+        let Some(coding) = self.codings.get(&part.coding).map(|coding| coding.id) else { return Ok(()) };
+        for seen in part.seen.iter().filter(|seen| Some(seen.root) != part.own) {
+            let Some(index) = self.witnesses.get(&seen.witness).map(|witness| witness.member) else {
+                continue;
+            };
+            let root = part.roots[usize::from(seen.root)];
+            let known = self.alarms.contains(&Alarm::WrongRoot { member: self.members[index].key });
+            let list = if known { None } else { self.list_with(seen.witness, hash, &coding, &root)? };
+            self.accuse_of_root(index, hash, list);
         }
         Ok(())
     }
@@ -270,7 +293,7 @@ impl<L: Ledger> Machine<L> {
     }
 
     /// Marks a leaver's batch that K members of the newest coding have.
-    fn judge_takeover(&self, record: &mut Record, now: Now) {
+    pub(super) fn judge_takeover(&self, record: &mut Record, now: Now) {
         if self.target_member().is_some() || record.good == Some(self.newest) || !record.is_held() {
             return;
         }
@@ -330,7 +353,16 @@ impl<L: Ledger> Machine<L> {
         Ok(())
     }
 
-    /// Lists whose statements have all ended prove nothing that matters any more.
+    /// Whether this is the list that its member is shown at each hello: should the member be rolled back, it is what
+    /// proves that to it, however long ago its statements ended.
+    fn shows_a_roll_back(&self, witness: u16, counter: u64) -> bool {
+        let Some(found) = self.witnesses.get(&witness) else { return false };
+        let record = &found.record;
+        let shown = record.contradicted.map_or(record.highest, |(counter, _)| counter);
+        self.members[found.member].record.current == Some(witness) && shown == counter
+    }
+
+    /// Other lists whose statements have all ended prove nothing that matters any more.
     pub(super) fn prune_lists(&mut self, now: Now) -> Result<(), L> {
         const AT_ONCE: usize = 32;
         for key in self.ledger.keys(ledger::LIST_ENDS, ledger::LIST_ENDS, AT_ONCE)? {
@@ -339,7 +371,14 @@ impl<L: Ledger> Machine<L> {
                 break;
             }
             let place = key.get(9..).unwrap_or_default().to_vec();
-            self.remove([b"L", place.as_slice()].concat());
+            let (witness, counter) = place.split_first_chunk::<2>().unwrap_or((&[0; 2], &[]));
+            let (witness, counter) =
+                (u16::from_be_bytes(*witness), ledger::number_at(counter, 0).unwrap_or(0));
+            if self.shows_a_roll_back(witness, counter) {
+                self.mark(ledger::list_end_key(now.wall.saturating_add(LATEST_LIST), witness, counter));
+            } else {
+                self.remove([b"L", place.as_slice()].concat());
+            }
             self.remove(key);
         }
         Ok(())

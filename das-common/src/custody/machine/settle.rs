@@ -67,6 +67,10 @@ impl<L: Ledger> Machine<L> {
         let extended = promise > record.promise;
         record.promise = record.promise.max(promise);
         self.place(&mut record, &held, keep_dropping && !extended);
+        if extended {
+            record.good = None;
+        }
+        self.judge_takeover(&mut record, now);
         self.replace(hash, old.as_ref(), Some(&record));
         Ok(())
     }
@@ -169,7 +173,9 @@ impl<L: Ledger> Machine<L> {
         record.length = shard.length;
         let part = record.part_mut(*number);
         part.own = part.root_index(shard.root);
+        let part = part.clone();
         self.replace(&hash, Some(&old), Some(&record));
+        self.compare_roots(&hash, &part)?;
         self.settle(&hash, now)
     }
 

@@ -103,6 +103,7 @@ impl<L: Ledger> Machine<L> {
         for key in self.ledger.keys(ledger::SUSPECTS, ledger::SUSPECTS, MAX_SUSPECTS)? {
             self.suspects.extend(ledger::hash_at_end(&key));
         }
+        self.alarm(super::Alarm::Suspect, !self.suspects.is_empty());
         Ok(())
     }
 
@@ -266,14 +267,7 @@ impl<L: Ledger> Machine<L> {
 
     /// Notices a batch about whose root so many disagree that this member is the suspect.
     fn judge_roots(&mut self, hash: &DataHash, record: Option<&Record>) {
-        let disputed = record.filter(|record| record.is_held()).is_some_and(|record| {
-            record.parts.iter().any(|part| {
-                let Some(own) = part.own else { return false };
-                let Some(coding) = self.codings.get(&part.coding) else { return false };
-                let others = part.seen.iter().filter(|seen| seen.root != own);
-                others.filter(|seen| self.is_current(seen.witness)).count() >= coding.one_honest()
-            })
-        });
+        let disputed = record.is_some_and(|record| self.is_disputed(record));
         if disputed == self.suspects.contains(hash) || (disputed && self.suspects.len() >= MAX_SUSPECTS) {
             return;
         }
@@ -286,6 +280,17 @@ impl<L: Ledger> Machine<L> {
             self.idle.remove(&Kind::Drop);
         }
         self.alarm(super::Alarm::Suspect, !self.suspects.is_empty());
+    }
+
+    /// Whether so many disagree about a root that this member is the one to be suspected.
+    pub(super) fn is_disputed(&self, record: &Record) -> bool {
+        let disputed = |part: &Part| {
+            let Some(own) = part.own else { return false };
+            let Some(coding) = self.codings.get(&part.coding) else { return false };
+            let others = part.seen.iter().filter(|seen| seen.root != own);
+            others.filter(|seen| self.is_current(seen.witness)).count() >= coding.one_honest()
+        };
+        record.is_held() && record.parts.iter().any(disputed)
     }
 
     /// Looks again at the batches in dispute: the members that disagreed may have been replaced.

@@ -394,7 +394,8 @@ impl<L: Ledger> Machine<L> {
         let stated = part.stated_as == self.state.own && part.stated >= old.promise;
         let count = self.count_of(target, &self.reach(&old, part), now, true);
         let before = self.droppable(target, count, patient);
-        let covered = before.is_some_and(|before| old.since <= before);
+        // Of those in dispute only so many are remembered.
+        let covered = before.is_some_and(|before| old.since <= before) && !self.is_disputed(&old);
         let Some(promise) = held.promise.filter(|_| old.form == Form::Wait && stated && covered) else {
             // The queue knew less than the record.
             self.backoff.failed(hash, now.steady, self.config.retry_delay, None);
