@@ -9,6 +9,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+#[path = "custody_simulation/cases.rs"]
+mod cases;
 #[path = "custody_simulation/checks.rs"]
 mod checks;
 #[path = "custody_simulation/disk.rs"]

@@ -138,7 +138,7 @@ pub(crate) struct World {
     pub(crate) trace: bool,
 }
 
-struct NoSignature;
+pub(crate) struct NoSignature;
 
 impl SignLists for NoSignature {
     fn sign(&self, list: StatementList) -> VerifiedList {

@@ -2,8 +2,10 @@
 //!
 //! A member that lost a fraction p of its shards is found after about 3 / p questions. A wrong leaf, or a signed "I do not
 //! have it", ends the statement at once and is kept as evidence; silence is counted, and is the peer layer's to judge.
+//! Every other question is about what the member failed to show before, for as long as it states it: once that is mended,
+//! it counts again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use crate::clock::unix_time;
 
 /// A leaf is a kilobyte: who does not answer by then does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Failures of one member that are asked about again.
+const MAX_FAILED: usize = 64;
 
 /// What the audits of one member came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -90,39 +94,51 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
     // All members are asked in turn, each after a time that nobody can foresee.
     let mean = shared.options.audit_interval / u32::try_from(members.len()).unwrap_or(u32::MAX);
+    let mut failed: HashMap<MemberKey, VecDeque<DataHash>> = HashMap::new();
     for member in members.iter().cycle() {
         let pause = mean.mul_f64(rand::rng().random_range(0.5..1.5));
         tokio::time::sleep(pause).await;
         if shared.members.ids.get(member).is_some_and(|id| shared.peers.is_connected(*id)) {
-            audit(&shared, *member).await;
+            let failed = failed.entry(*member).or_default();
+            let again = if rand::random() { failed.pop_front() } else { None };
+            let start = again.unwrap_or_else(|| DataHash::from_bytes(rand::random()));
+            if let Some((hash, outcome)) = audit(&shared, *member, start).await
+                && (outcome == Outcome::Wrong || (outcome == Outcome::Silent && again == Some(hash)))
+                && failed.len() < MAX_FAILED
+                && !failed.contains(&hash)
+            {
+                failed.push_back(hash);
+            }
         }
     }
 }
 
-async fn audit(shared: &Arc<Shared>, member: MemberKey) {
-    let start = DataHash::from_bytes(rand::random());
+/// Asks about the first batch at or behind `start` that the member states.
+async fn audit(shared: &Arc<Shared>, member: MemberKey, start: DataHash) -> Option<(DataHash, Outcome)> {
     let target = shared.ask(move |machine, now| machine.audit_target(&member, &start, now)).await;
-    let Some(Ok(Some(target))) = target else { return };
-    let Some(part) = shared.part(&target.coding) else { return };
+    let target = target?.ok()??;
+    let part = shared.part(&target.coding)?;
     let leaf = rand::rng().random_range(0..part.code.leaves(target.length).max(1));
     let question = AuditQuestion { hash: target.hash, coding: target.coding, leaf };
-    let Some(id) = shared.members.ids.get(&member) else { return };
+    let id = shared.members.ids.get(&member)?;
     let answer = match ask(&shared.peers, *id, &PeerRequest::Audit(question), PATIENCE).await {
         Ok(PeerResponse::Audit(answer)) => answer,
         other => {
             debug!(member = %id, failed = ?other.err(), "no answer to an audit");
-            return shared.audits.note(shared, &member, Outcome::Silent);
+            shared.audits.note(shared, &member, Outcome::Silent);
+            return Some((target.hash, Outcome::Silent));
         }
     };
     let index = part.coding.index_of(&member).and_then(|index| u8::try_from(index).ok());
-    let (Some(index), Some(key)) = (index, shared.peer_key(&member)) else { return };
+    let (index, key) = (index?, shared.peer_key(&member)?);
     let checked = answer.verify(&PeerPublicKey(*key.as_bytes()));
     let right = checked
         .as_ref()
         .is_ok_and(|answer| answer.question == question && answer.check(&part.coding, index, &target.root));
     if right {
         shared.tell(Event::AuditPassed { member, hash: target.hash, coding: target.coding });
-        return shared.audits.note(shared, &member, Outcome::Right);
+        shared.audits.note(shared, &member, Outcome::Right);
+        return Some((target.hash, Outcome::Right));
     }
     shared.audits.note(shared, &member, Outcome::Wrong);
     warn!(member = %id, hash = %target.hash, leaf, "a member cannot show what it stated that it holds");
@@ -130,6 +146,7 @@ async fn audit(shared: &Arc<Shared>, member: MemberKey) {
         keep_evidence(shared, member, &target, answer).await;
     }
     shared.tell(Event::AuditFailed { member, hash: target.hash, coding: target.coding });
+    Some((target.hash, Outcome::Wrong))
 }
 
 async fn keep_evidence(

@@ -2,7 +2,7 @@
 
 use super::super::coding::MemberKey;
 use super::super::message::MAX_LISTS;
-use super::super::statement::SignedList;
+use super::super::statement::{SignedList, Statement};
 use super::ledger::{self, Ledger, hash_at_end, list_key, lists_of};
 use super::{Machine, Now, Result};
 use crate::committee::CodingId;
@@ -59,7 +59,7 @@ impl<L: Ledger> Machine<L> {
         Ok(None)
     }
 
-    /// The first list in which a member stated this batch under the own root; for evidence.
+    /// The list in which a member stated this batch under the own root, and for how long it is counted; for evidence.
     pub fn statement_list(
         &self,
         member: &MemberKey,
@@ -71,18 +71,20 @@ impl<L: Ledger> Machine<L> {
         let number = self.codings.iter().find(|(_, known)| known.id == *coding).map(|(number, _)| *number);
         let record = self.record(hash)?;
         let part = record.as_ref().and_then(|record| number.and_then(|number| record.part(number)));
-        let root = part.and_then(|part| part.own.map(|own| part.roots[usize::from(own)]));
-        let Some(root) = root else { return Ok(None) };
-        self.list_with(witness, hash, coding, &root)
+        let Some(part) = part else { return Ok(None) };
+        let seen = part.seen.iter().find(|seen| seen.witness == witness && Some(seen.root) == part.own);
+        let Some(seen) = seen else { return Ok(None) };
+        let entry =
+            Statement { hash: *hash, length: 0, root: part.roots[usize::from(seen.root)], until: seen.until };
+        self.list_with(witness, coding, &entry)
     }
 
-    /// The first list of a witness that states this, among those that are kept.
+    /// The first list of a witness that states this (of any length, and at least for as long), among those that are kept.
     pub(super) fn list_with(
         &self,
         witness: u16,
-        hash: &DataHash,
         coding: &CodingId,
-        root: &Root,
+        wanted: &Statement,
     ) -> Result<Option<SignedList>, L> {
         let prefix = lists_of(witness);
         let mut from = list_key(witness, 0);
@@ -95,7 +97,11 @@ impl<L: Ledger> Machine<L> {
                 let Some(signed) = self.get::<SignedList>(&key)? else { continue };
                 let states = signed.read().is_ok_and(|list| {
                     list.coding == *coding
-                        && list.entries.iter().any(|entry| entry.hash == *hash && entry.root == *root)
+                        && list.entries.iter().any(|entry| {
+                            entry.hash == wanted.hash
+                                && entry.root == wanted.root
+                                && entry.until >= wanted.until
+                        })
                 });
                 if states {
                     return Ok(Some(signed));

@@ -255,8 +255,9 @@ impl<L: Ledger> Machine<L> {
                 continue;
             };
             let root = part.roots[usize::from(seen.root)];
+            let entry = Statement { hash: *hash, length: 0, root, until: seen.until };
             let known = self.alarms.contains(&Alarm::WrongRoot { member: self.members[index].key });
-            let list = if known { None } else { self.list_with(seen.witness, hash, &coding, &root)? };
+            let list = if known { None } else { self.list_with(seen.witness, &coding, &entry)? };
             self.accuse_of_root(index, hash, list);
         }
         Ok(())
