@@ -14,7 +14,7 @@ use das_common::erasure::Root;
 use crate::disk::Disk;
 use crate::world::{EPOCH, LENGTH, NoSignature, coding, member_key, root_of};
 
-/// Member 0 of four, of whom two are met.
+/// Member 0 of four.
 struct Case {
     coding: Coding,
     machine: Machine<Disk>,
@@ -40,7 +40,7 @@ impl Case {
         let hellos: Vec<_> = effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Hello { member, hello } if *member != member_key(3) => Some((*member, hello.nonce)),
+                Effect::Hello { member, hello } => Some((*member, hello.nonce)),
                 _ => None,
             })
             .collect();
@@ -65,8 +65,32 @@ impl Case {
         std::iter::from_fn(|| self.machine.poll(now).unwrap()).collect()
     }
 
+    /// The batch comes, and the own shard of it is made and synced.
+    fn store(&mut self, hash: DataHash, until: u64) -> Vec<Effect> {
+        self.machine.ledger_mut().put(&hash, until, true, true);
+        let effects = self.tell(Event::Arrived);
+        assert!(matches!(effects[..], [Effect::Encode { .. }]), "{effects:?}");
+        let (root, id) = (root_of(&hash, &self.coding), self.coding.id);
+        self.machine.ledger_mut().add_shard(&hash, id, true);
+        self.tell(Event::Encoded { hash, coding: id, root, length: LENGTH });
+        self.machine.ledger_mut().sync_shards();
+        self.tell(Event::ShardsSynced)
+    }
+
     /// Another member's list of one statement.
     fn list(&self, index: u8, previous: &[u8; 32], counter: u64, root: Root, until: u64) -> VerifiedList {
+        self.list_about(HASH, index, previous, counter, root, until)
+    }
+
+    fn list_about(
+        &self,
+        hash: DataHash,
+        index: u8,
+        previous: &[u8; 32],
+        counter: u64,
+        root: Root,
+        until: u64,
+    ) -> VerifiedList {
         let list = StatementList {
             coding: self.coding.id,
             member: index,
@@ -74,7 +98,7 @@ impl Case {
             counter,
             previous: *previous,
             issued_at: EPOCH,
-            entries: vec![Statement { hash: HASH, length: LENGTH, root, until }],
+            entries: vec![Statement { hash, length: LENGTH, root, until }],
         };
         list.sign_with(|_| [2; 64])
     }
@@ -101,14 +125,7 @@ fn a_wrong_root_stated_before_the_own_shard_was_made_is_found_out() {
         "nothing to compare with"
     );
 
-    case.machine.ledger_mut().put(&HASH, until, true, true);
-    let effects = case.tell(Event::Arrived);
-    assert!(matches!(effects[..], [Effect::Encode { .. }]), "{effects:?}");
-    let (root, id) = (root_of(&HASH, &case.coding), case.coding.id);
-    case.machine.ledger_mut().add_shard(&HASH, id, true);
-    case.tell(Event::Encoded { hash: HASH, coding: id, root, length: LENGTH });
-    case.machine.ledger_mut().sync_shards();
-    let effects = case.tell(Event::ShardsSynced);
+    let effects = case.store(HASH, until);
     let proof = effects.iter().find_map(|effect| match effect {
         Effect::Evidence { member, evidence: Evidence::WrongRoot { list, .. } } => {
             Some((*member, list.clone()))
@@ -141,4 +158,44 @@ fn the_latest_list_outlives_its_statements() {
     case.pass(200_000);
     case.pass(200_000);
     assert_eq!(lists(&case), [third.signed().clone()]);
+}
+
+/// n - H + 1 = 2 of four disagree about one batch: nothing is dropped, not even what everybody covers.
+#[test]
+fn whoever_is_the_suspect_drops_nothing() {
+    const OTHER: DataHash = DataHash::from_bytes([78; 32]);
+    let drops = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Drop { .. }));
+    let suspect = |effects: &[Effect]| {
+        let raised =
+            |effect: &Effect| matches!(effect, Effect::Alarm { alarm: Alarm::Suspect, raised: true });
+        effects.iter().any(raised)
+    };
+    for liars in [1, 2] {
+        let mut case = Case::new();
+        let until = EPOCH + 9000;
+        case.store(HASH, until);
+        case.store(OTHER, until);
+        let mut effects = case.pass(2);
+        for index in 1..4 {
+            let lies = index <= liars;
+            let root = if lies { Root::from_bytes([9; 32]) } else { root_of(&HASH, &case.coding) };
+            let first = case.list(index, &[0; 32], 1, root, until);
+            let root = root_of(&OTHER, &case.coding);
+            let second = case.list_about(OTHER, index, first.digest(), 2, root, until);
+            for list in [first, second] {
+                effects.extend(case.tell(Event::List { member: member_key(index.into()), list }));
+            }
+        }
+        assert_eq!(
+            (suspect(&effects), drops(&effects)),
+            (liars == 2, liars == 1),
+            "{liars} liars: {effects:?}"
+        );
+
+        let config = Config::new(member_key(0), vec![case.coding.clone()]);
+        let (disk, now) = (case.machine.into_ledger(), now(case.seconds));
+        let mut machine = Machine::start(disk, config, Arc::new(NoSignature), [2; 32], now).unwrap();
+        let effects: Vec<_> = std::iter::from_fn(|| machine.poll(now).unwrap()).collect();
+        assert_eq!(suspect(&effects), liars == 2, "after a new start");
+    }
 }
