@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use das_common::custody::machine::{self, Health};
 use serde::Serialize;
+use tracing::warn;
 
-use super::Shared;
 use super::audit::AuditCounts;
 use super::scrub::ScrubReport;
+use super::{NodeMachine, Shared};
 use crate::peer::MemberStatus;
 use crate::storage::Usage;
 
@@ -20,6 +22,8 @@ pub struct CustodyReport {
     pub coding_id: Option<String>,
     /// Batches by form.
     pub batches: BatchCounts,
+    /// How well they are covered, and how far the work on them is behind.
+    pub coverage: Coverage,
     /// Bytes by form.
     pub bytes: ByteCounts,
     /// The disk.
@@ -51,6 +55,50 @@ pub struct BatchCounts {
     pub missing: u64,
     /// Stated by others only.
     pub elsewhere: u64,
+}
+
+/// How well batches are covered.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Coverage {
+    /// The own shard only, and K members or more count.
+    pub covered: Amount,
+    /// The own shard only, and fewer than K count: made whole again before anything else.
+    pub under_replicated: Amount,
+    /// Of these, those of which fewer than k count.
+    pub unreadable: Amount,
+    /// Should be here and are not (yet).
+    pub missing: Amount,
+    /// Batches that could not be gathered when it was tried last.
+    pub failed_gathers: u64,
+    /// Seconds beyond its hot window that the oldest batch has waited to become a shard.
+    pub oldest_demotion: Option<u64>,
+    /// Seconds that there has been something to repair, without a pause.
+    pub oldest_repair: Option<u64>,
+}
+
+/// Batches, and their lengths in bytes together.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Amount {
+    /// How many.
+    pub batches: u64,
+    /// How long all of them are whole.
+    pub bytes: u64,
+}
+
+impl Coverage {
+    fn of(health: &Health) -> Self {
+        let amount = |of: machine::Amount| Amount { batches: of.batches, bytes: of.bytes };
+        Self {
+            covered: amount(health.covered),
+            under_replicated: amount(health.under_replicated),
+            unreadable: amount(health.unreadable),
+            missing: amount(health.missing),
+            failed_gathers: health.failed_gathers,
+            oldest_demotion: health.oldest_demotion.map(|time| time.as_secs()),
+            oldest_repair: health.oldest_repair.map(|time| time.as_secs()),
+        }
+    }
 }
 
 /// How many bytes are in which form.
@@ -100,8 +148,11 @@ pub struct PeerReport {
 }
 
 pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
-    let (storage, summary, members) =
-        shared.ask(|machine, now| (machine.storage_id(), machine.summary(), machine.members(now))).await?;
+    let look = |machine: &mut NodeMachine, now| {
+        (machine.storage_id(), machine.summary(), machine.members(now), machine.health(now))
+    };
+    let (storage, summary, members, health) = shared.ask(look).await?;
+    let health = health.inspect_err(|error| warn!(%error, "the custody records cannot be read")).ok()?;
     let usage: Usage = shared.store.usage().await.ok()?;
     let (free, lasts) = shared.outlook();
     let peers = shared.peers.members().into_iter().map(|status| {
@@ -126,6 +177,7 @@ pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {
             missing: summary.missing,
             elsewhere: summary.unheld,
         },
+        coverage: Coverage::of(&health),
         bytes: ByteCounts {
             whole: usage.whole_bytes,
             shards: usage.shard_bytes,

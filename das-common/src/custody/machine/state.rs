@@ -97,6 +97,11 @@ impl<L: Ledger> Machine<L> {
         self.load_tallies()?;
         if let Some(state) = self.get::<State>(ledger::STATE)? {
             self.state = state;
+            // With another peer key than the one that signed its lists: who missed one of them could not check it any more.
+            let birth = self.witnesses.get(&self.state.own).map(|witness| &witness.record.birth);
+            if birth.is_some_and(|birth| !self.signer.is_own(birth)) {
+                self.take_new_storage_id(now)?;
+            }
         } else {
             self.take_new_storage_id(now)?;
         }
