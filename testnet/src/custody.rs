@@ -1,6 +1,7 @@
-//! What tests of custody do with a committee over and over: store, read, look at `/custody`, wait. Everything here panics where
-//! a test would.
+//! What a test or a measurement asks a committee that turns cold batches into shards.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use das_common::data_hash::DataHash;
@@ -9,89 +10,216 @@ use das_common::wire::parse_get_by_hash;
 use serde_json::Value;
 
 use crate::http::Connection;
-use crate::load::bodies::{BodyMaker, StoreBody};
-use crate::network::{Network, Who};
+use crate::load::bodies::{BodyMaker, ChunkedBody, StoreBody};
+use crate::network::{Network, NetworkError, Who};
 
-/// Far more than anything takes; what is not there by then never comes.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// The longest batch, or chunk, that fits into a request of five megabytes as hex.
+const ONE_REQUEST: usize = 2_500_000;
 
-/// Makes batches, and requests to store them with the network's key.
-pub fn bodies(network: &Network, seed: u64) -> BodyMaker {
-    let key = std::fs::read_to_string(network.poster_key_file()).expect("the network has a key");
-    BodyMaker::new(StoreKey::from_hex(key.trim()).expect("which it made itself").into(), seed)
+/// How often something that is waited for is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Why a batch was not stored or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeError {
+    /// No answer, or none that is HTTP.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// An answer that is not the one wanted.
+    #[error("status {status}: {text}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the answer.
+        text: String,
+    },
+    /// Another batch than the one asked for.
+    #[error("asked for {asked}, got {got}")]
+    Other {
+        /// The name that was asked for.
+        asked: DataHash,
+        /// The name of what came.
+        got: DataHash,
+    },
 }
 
-/// Stores a batch with the aggregator, which certifies it.
-pub fn store(network: &Network, body: &StoreBody) {
-    store_at(&network.addresses(Who::Aggregator).expect("there is an aggregator").rpc, body);
+fn refused(status: u16, body: &[u8]) -> ExchangeError {
+    let text = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
+    ExchangeError::Refused { status, text }
 }
 
-/// Stores a batch with whoever listens there.
-pub fn store_at(rpc: &str, body: &StoreBody) {
-    let answer = Connection::new(rpc).and_then(|mut it| it.post_json(&[&body.json])).expect("an answer");
-    let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
-    assert!(answer["result"]["sig"].is_string(), "{answer}");
+/// Stores a batch over a connection to a JSON-RPC listener.
+///
+/// # Errors
+/// When no certificate or signature comes back.
+pub fn store(rpc: &mut Connection, body: &StoreBody) -> Result<(), ExchangeError> {
+    let answer = rpc.post_json(&[&body.json]).map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
+    let parsed: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if parsed["result"]["sig"].is_string() { Ok(()) } else { Err(refused(answer.status, &answer.body)) }
 }
 
-/// Reads a batch; its hash as computed from what came, or what went wrong.
-pub fn read(network: &Network, who: Who, hash: &DataHash) -> Result<DataHash, String> {
-    read_from(&network.addresses(who).expect("it is one of the network").rest, hash)
-}
-
-/// [`read`] from any REST port.
-pub fn read_from(rest: &str, hash: &DataHash) -> Result<DataHash, String> {
-    let answer = Connection::new(rest).and_then(|mut it| it.get(&format!("/get-by-hash/{hash}")));
-    let answer = answer.map_err(|error| error.to_string())?;
-    match answer.status {
-        200 => parse_get_by_hash(&answer.body).map(|batch| DataHash::of(&batch)).map_err(|e| e.to_string()),
-        status => Err(format!("status {status}")),
-    }
-}
-
-/// Reads every batch from each of them.
-pub fn read_all(network: &Network, readers: &[Who], bodies: &[StoreBody]) {
-    for who in readers {
-        for body in bodies {
-            assert_eq!(read(network, *who, &body.hash), Ok(body.hash), "from {who}");
+/// Stores a batch in chunks over a connection to a JSON-RPC listener: what does not fit into one request.
+///
+/// # Errors
+/// When no certificate or signature comes back.
+pub fn store_chunked(rpc: &mut Connection, body: &ChunkedBody, key: &StoreKey) -> Result<(), ExchangeError> {
+    let mut ask = |pieces: &[&[u8]]| {
+        let answer = rpc.post_json(pieces).map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
+        let parsed: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        if parsed["result"].is_null() && !parsed["error"].is_null() {
+            return Err(refused(answer.status, &answer.body));
         }
+        Ok((parsed, answer))
+    };
+    let (started, answer) = ask(&[body.start(key).as_bytes()])?;
+    let id = started["result"]["BatchId"].as_str().and_then(|id| id.strip_prefix("0x"));
+    let id = id.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let id = id.ok_or_else(|| refused(answer.status, &answer.body))?;
+    for (index, hex) in body.chunks_hex.iter().enumerate() {
+        let (head, tail) = body.send(key, id, index);
+        ask(&[head.as_bytes(), hex.as_bytes(), tail.as_bytes()])?;
+    }
+    let (stored, answer) = ask(&[body.commit(key, id).as_bytes()])?;
+    if stored["result"]["sig"].is_string() { Ok(()) } else { Err(refused(answer.status, &answer.body)) }
+}
+
+/// Makes the next batch and stores it, in chunks when it is too long for one request; its name.
+///
+/// # Errors
+/// When no certificate or signature comes back.
+pub fn store_next(
+    rpc: &mut Connection,
+    maker: &mut BodyMaker,
+    size: usize,
+) -> Result<DataHash, ExchangeError> {
+    if size > ONE_REQUEST {
+        let body = maker.chunked(size, ONE_REQUEST);
+        store_chunked(rpc, &body, maker.key()).map(|()| body.hash)
+    } else {
+        let body = maker.store(size);
+        store(rpc, &body).map(|()| body.hash)
     }
 }
 
-/// What a member says at `/custody`; `None` when it does not answer or has no custody.
-pub fn custody(network: &Network, member: usize) -> Option<Value> {
+/// Reads a batch over a connection to a REST listener and checks its name; its length.
+///
+/// # Errors
+/// When anything else than that batch comes back.
+pub fn read(rest: &mut Connection, hash: &DataHash) -> Result<usize, ExchangeError> {
+    let answer = rest.get(&format!("/get-by-hash/{hash}"));
+    let answer = answer.map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
+    let batch = match answer.status {
+        200 => parse_get_by_hash(&answer.body).map_err(|_| refused(200, &answer.body))?,
+        status => return Err(refused(status, &answer.body)),
+    };
+    let got = DataHash::of(&batch);
+    if got == *hash { Ok(batch.len()) } else { Err(ExchangeError::Other { asked: *hash, got }) }
+}
+
+/// What a member says at `/custody`; nothing when it does not answer.
+pub fn report(network: &Network, member: usize) -> Option<Value> {
     let rest = network.addresses(Who::Member(member)).ok()?.rest;
-    let answer = Connection::new(&rest).and_then(|mut it| it.get("/custody")).ok()?;
+    let connection = Connection::new(&rest).ok()?;
+    let answer = connection.stall_limit(Duration::from_secs(10)).get("/custody").ok()?;
     serde_json::from_slice(&answer.body).ok()
 }
 
-/// How many batches a member has as shards only.
-pub fn sharded(network: &Network, member: usize) -> u64 {
-    custody(network, member).map_or(0, |report| report["batches"]["sharded"].as_u64().unwrap_or(0))
+/// How many batches a member has in a form (`hot`, `waiting`, `sharded`, `whole`, `missing`); 0 when it does not answer.
+pub fn batches(network: &Network, member: usize, form: &str) -> u64 {
+    report(network, member).map_or(0, |report| report["batches"][form].as_u64().unwrap_or(0))
 }
 
-/// What a report says of another member.
-pub fn peer_of(report: &Value, member: usize) -> Option<Value> {
-    let name = Who::Member(member).to_string();
-    report["peers"].as_array()?.iter().find(|peer| peer["name"] == name.as_str()).cloned()
-}
-
-/// To how many others a member is connected.
+/// To how many of the others a member is connected.
 pub fn connected(network: &Network, member: usize) -> usize {
-    let peers = custody(network, member).map(|report| report["peers"].clone());
-    let peers = peers.as_ref().and_then(Value::as_array);
-    peers.map_or(0, |peers| peers.iter().filter(|peer| peer["connected"] == true).count())
+    let report = report(network, member).unwrap_or_default();
+    let peers = report["peers"].as_array().cloned().unwrap_or_default();
+    peers.iter().filter(|peer| peer["connected"] == true).count()
 }
 
-/// Waits until something is so, and says how long it took.
-pub fn until(what: &str, network: &Network, mut is_so: impl FnMut() -> bool) -> Duration {
+/// Whether all these members have so many batches as their shard only.
+pub fn all_sharded(network: &Network, members: &[usize], wanted: u64) -> bool {
+    members.iter().all(|member| batches(network, *member, "sharded") == wanted)
+}
+
+/// Looks until it is so; how long that took, or nothing when it was not so for `at_most`.
+pub fn wait_until(at_most: Duration, mut is_so: impl FnMut() -> bool) -> Option<Duration> {
     let begun = Instant::now();
     while !is_so() {
-        if begun.elapsed() > PATIENCE {
-            let members = 0..network.settings().members.len();
-            let reports: Vec<_> = members.map(|member| custody(network, member)).collect();
-            panic!("never came: {what}\n{reports:#?}");
+        if begun.elapsed() > at_most {
+            return None;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(POLL);
     }
-    begun.elapsed()
+    Some(begun.elapsed())
+}
+
+/// What the members' data directories take on disk now, in bytes of allocated blocks, write-ahead logs included.
+pub fn disk_of_members(network: &Network) -> u64 {
+    (0..network.settings().members.len())
+        .map(|member| allocated(&network.dir().join(Who::Member(member).to_string()).join("data")))
+        .sum()
+}
+
+/// Bytes of the blocks of everything below a directory. Files that go meanwhile count as nothing.
+pub fn allocated(path: &Path) -> u64 {
+    let own = std::fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * 512);
+    let Ok(entries) = std::fs::read_dir(path) else { return own };
+    own + entries.flatten().map(|entry| allocated(&entry.path())).sum::<u64>()
+}
+
+/// Ends those members and starts all others.
+///
+/// # Errors
+/// When one does not end or start well.
+pub fn leave_out(network: &mut Network, out: &[usize]) -> Result<(), NetworkError> {
+    for member in out {
+        network.stop(Who::Member(*member))?;
+    }
+    for member in (0..network.settings().members.len()).filter(|member| !out.contains(member)) {
+        network.start(Who::Member(member))?;
+    }
+    Ok(())
+}
+
+/// Changes how long a member keeps batches whole, from its next start.
+///
+/// # Errors
+/// When its configuration cannot be read or written.
+pub fn set_hot_retention(network: &Network, member: usize, time: &str) -> std::io::Result<()> {
+    let path = network.dir().join(Who::Member(member).to_string()).join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    config["custody"]["hot-retention"] = time.into();
+    std::fs::write(&path, config.to_string())
+}
+
+/// All choices of `k` out of `n`, each but for one swap like the one before: little has to be ended and started
+/// between them.
+pub fn choices(n: usize, k: usize) -> Vec<Vec<usize>> {
+    if k == 0 {
+        return vec![Vec::new()];
+    }
+    if k == n {
+        return vec![(0..n).collect()];
+    }
+    let mut all = choices(n - 1, k);
+    all.extend(choices(n - 1, k - 1).into_iter().rev().map(|mut choice| {
+        choice.push(n - 1);
+        choice
+    }));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_all_different_and_one_swap_apart() {
+        let all = choices(6, 3);
+        assert_eq!(all.len(), 20);
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 20);
+        for pair in all.windows(2) {
+            assert_eq!(pair[0].iter().filter(|member| !pair[1].contains(member)).count(), 1, "{pair:?}");
+        }
+    }
 }

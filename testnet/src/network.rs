@@ -15,7 +15,6 @@
 
 mod files;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,8 +112,7 @@ pub struct Network {
     aggregator: Option<ServerProcess>,
     members: Vec<Option<ServerProcess>>,
     extra_node_options: Vec<String>,
-    /// Options of single ones.
-    options_of: BTreeMap<Who, Vec<String>>,
+    member_options: Vec<Vec<String>>,
 }
 
 impl Network {
@@ -122,8 +120,9 @@ impl Network {
     pub fn open(dir: &Path, plan: &Plan) -> Result<Self, NetworkError> {
         let settings = files::open_or_create(dir, plan)?;
         let members = (0..settings.members.len()).map(|_| None).collect();
-        let (extra_node_options, options_of) = Default::default();
-        Ok(Self { dir: dir.to_owned(), settings, aggregator: None, members, extra_node_options, options_of })
+        let member_options = vec![Vec::new(); settings.members.len()];
+        let dir = dir.to_owned();
+        Ok(Self { dir, settings, aggregator: None, members, extra_node_options: Vec::new(), member_options })
     }
 
     /// Gives all members further options on the command line.
@@ -132,14 +131,17 @@ impl Network {
         self
     }
 
-    /// Gives one of them further options on the command line, which count from its next start on.
-    pub fn add_options_of(&mut self, who: Who, options: impl IntoIterator<Item = impl Into<String>>) {
-        self.options_of.entry(who).or_default().extend(options.into_iter().map(Into::into));
-    }
-
-    /// Gives all members other options on the command line, which count from their next start on.
-    pub fn set_node_options(&mut self, options: impl IntoIterator<Item = impl Into<String>>) {
-        self.extra_node_options = options.into_iter().map(Into::into).collect();
+    /// Gives one member further options on the command line.
+    pub fn with_member_options(
+        mut self,
+        member: usize,
+        options: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Self, NetworkError> {
+        let members = self.members.len();
+        let who = Who::Member(member);
+        let own = self.member_options.get_mut(member).ok_or(NetworkError::NoSuch { who, members })?;
+        own.extend(options.into_iter().map(Into::into));
+        Ok(self)
     }
 
     /// The data directory.
@@ -201,11 +203,13 @@ impl Network {
         };
         let config = dir.join(files::CONFIG);
         let launch = Launch::new(program).arg("--conf.file").arg(config).log(dir.join("log")).own_group();
-        let launch = match who {
+        match who {
             Who::Aggregator => launch,
-            Who::Member(_) => launch.args(&self.extra_node_options),
-        };
-        launch.args(self.options_of.get(&who).into_iter().flatten())
+            Who::Member(index) => {
+                let own = self.member_options.get(index).into_iter().flatten();
+                launch.args(&self.extra_node_options).args(own)
+            }
+        }
     }
 
     /// Ends one politely; nothing happens if it does not run.

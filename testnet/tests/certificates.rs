@@ -3,16 +3,19 @@
 // A random test prints its seed, and helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod common;
+
 use das_common::certificate::Certificate;
 use das_common::committee::Committee;
 use das_common::data_hash::DataHash;
 use das_common::wire::parse_certificate_answer;
-use das_testnet::custody::{bodies, custody, read_all, sharded, store, until};
 use das_testnet::http::Connection;
 use das_testnet::load::bodies::StoreBody;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::test_seed;
 use serde_json::{Value, json};
+
+use common::{bodies, custody, read_all, sharded, store, until};
 
 fn network(dir: &std::path::Path, hot_retention: &str) -> Network {
     let plan = Plan { members: 6, honest: 4, shards: 3, base_port: 0 };

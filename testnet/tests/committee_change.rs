@@ -3,13 +3,17 @@
 // A random test prints its seed, and helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod common;
+
 use std::path::Path;
 
-use das_testnet::custody::{bodies, connected, custody, read, read_from, sharded, store, until};
+use das_testnet::custody::connected;
 use das_testnet::load::bodies::StoreBody;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::process::Launch;
 use das_testnet::promises::test_seed;
+
+use common::{bodies, custody, read, read_from, sharded, store, until};
 
 const OPTIONS: [&str; 6] =
     ["--custody.hot-retention", "0s", "--custody.demotion-patience", "2s", "--custody.reserve-percent", "0"];

@@ -3,22 +3,19 @@
 // A random test prints its seed, and helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+mod common;
 
-use das_common::data_hash::DataHash;
-use das_common::store_auth::StoreKey;
-use das_common::wire::parse_get_by_hash;
-use das_testnet::http::Connection;
-use das_testnet::load::bodies::{BodyMaker, StoreBody};
+use std::path::Path;
+use std::time::Duration;
+
+use das_testnet::load::bodies::StoreBody;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::test_seed;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-/// Far more than anything here takes; what is not there by then never comes.
-const PATIENCE: Duration = Duration::from_secs(180);
+use common::{bodies, custody, peer_of, read, read_all, sharded, store, until};
 
 fn network(dir: &Path) -> Network {
     network_with(dir, &[])
@@ -27,70 +24,10 @@ fn network(dir: &Path) -> Network {
 fn network_with(dir: &Path, more: &[&str]) -> Network {
     let plan = Plan { members: 6, honest: 4, shards: 3, base_port: 0 };
     let options = ["--custody.hot-retention", "0s", "--custody.demotion-patience", "2s"];
-    let options = options.iter().chain(more).copied();
+    let options = options.iter().chain(&["--custody.reserve-percent", "0"]).chain(more).copied();
     let mut network = Network::open(dir, &plan).unwrap().with_node_options(options);
     network.start_all(|_, _| {}).unwrap();
     network
-}
-
-fn bodies(network: &Network, seed: u64) -> BodyMaker {
-    let key = std::fs::read_to_string(network.poster_key_file()).unwrap();
-    BodyMaker::new(StoreKey::from_hex(key.trim()).unwrap().into(), seed)
-}
-
-fn store(network: &Network, body: &StoreBody) {
-    let rpc = network.addresses(Who::Aggregator).unwrap().rpc;
-    let answer = Connection::new(&rpc).unwrap().post_json(&[&body.json]).unwrap();
-    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert!(answer["result"]["sig"].is_string(), "{answer}");
-}
-
-fn read(network: &Network, who: Who, hash: &DataHash) -> Result<DataHash, String> {
-    let rest = network.addresses(who).unwrap().rest;
-    let answer = Connection::new(&rest).unwrap().get(&format!("/get-by-hash/{hash}"));
-    let answer = answer.map_err(|error| error.to_string())?;
-    match answer.status {
-        200 => Ok(DataHash::of(&parse_get_by_hash(&answer.body).unwrap())),
-        status => Err(format!("status {status}")),
-    }
-}
-
-fn custody(network: &Network, member: usize) -> Option<Value> {
-    let rest = network.addresses(Who::Member(member)).unwrap().rest;
-    let answer = Connection::new(&rest).unwrap().get("/custody").ok()?;
-    serde_json::from_slice(&answer.body).ok()
-}
-
-fn until(what: &str, network: &Network, mut is_so: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !is_so() {
-        if begun.elapsed() > PATIENCE {
-            let reports: Vec<_> =
-                (0..network.settings().members.len()).map(|member| custody(network, member)).collect();
-            panic!("never came: {what}\n{reports:#?}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    begun.elapsed()
-}
-
-/// How many batches a member has as shards only.
-fn sharded(network: &Network, member: usize) -> u64 {
-    custody(network, member).map_or(0, |report| report["batches"]["sharded"].as_u64().unwrap_or(0))
-}
-
-/// What a report says of another member.
-fn peer_of(report: &Value, member: usize) -> Option<Value> {
-    let name = Who::Member(member).to_string();
-    report["peers"].as_array()?.iter().find(|peer| peer["name"] == name.as_str()).cloned()
-}
-
-fn read_all(network: &Network, readers: &[Who], bodies: &[StoreBody]) {
-    for who in readers {
-        for body in bodies {
-            assert_eq!(read(network, *who, &body.hash), Ok(body.hash), "from {who}");
-        }
-    }
 }
 
 /// `dastool storage` counts the same, and what was saved: two thirds, but for proofs and the smallest batches.
@@ -248,6 +185,21 @@ fn rot_is_found_by_audits_and_mended_from_the_others() {
         let count = |of: &str| report["scrub"][of].as_u64().unwrap_or(0);
         count("mended") > 0 && count("waiting") == 0
     });
+    // Whoever asked it for what rotted has its own signature that it does not have it, and its binding with that.
+    let bundles = || -> Vec<std::path::PathBuf> {
+        let folders = (1..=6).map(|member| dir.path().join(format!("member-{member}/data/evidence")));
+        let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+        files.map(|entry| entry.unwrap().path()).collect()
+    };
+    for bundle in bundles() {
+        let program = das_testnet::process::binary("dastool").unwrap();
+        let mut command = std::process::Command::new(program);
+        command.arg("verify-evidence").arg(&bundle).arg("--committee.file").arg(network.committee_file());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("member-4"), "{}: {text}", bundle.display());
+    }
+    println!("{} bundles of evidence, all proved", bundles().len());
     println!("{spoilt} pages spoilt; mended after {took:?}: {}", custody(&network, 3).unwrap()["scrub"]);
     read_all(&network, &[Who::Member(3)], &batches);
 }

@@ -3,18 +3,22 @@
 // A random test prints its seed, and helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use das_testnet::custody::{bodies, connected, custody, read, read_all, sharded, store, store_at, until};
-use das_testnet::link::Links;
+use das_testnet::custody::connected;
+use das_testnet::link::{Links, Passage};
 use das_testnet::load::bodies::StoreBody;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::test_seed;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+use common::{bodies, custody, read, read_all, sharded, store, store_at, until};
 
 const OPTIONS: [&str; 10] = [
     "--custody.hot-retention",
@@ -45,11 +49,10 @@ fn parted_members_lose_nothing_and_find_together_by_themselves() {
     let seed = test_seed();
     println!("seed {seed}");
     let dir = tempfile::tempdir().unwrap();
-    let mut network = network(dir.path());
-    let links = Links::between(&mut network).unwrap();
+    let (links, mut network) = Links::between_members(network(dir.path())).unwrap();
     network.start_all(|_, _| {}).unwrap();
     until("all see all over their links", &network, || (0..6).all(|member| connected(&network, member) == 5));
-    links.set_all(|link| link.set_delay(Duration::from_millis(40)));
+    links.set_all(|conditions| conditions.delay = Duration::from_millis(40));
     let mut random = StdRng::seed_from_u64(seed);
     let mut maker = bodies(&network, seed);
     let mut batches: Vec<StoreBody> = Vec::new();
@@ -62,8 +65,14 @@ fn parted_members_lose_nothing_and_find_together_by_themselves() {
     let took = until("shards, though everything is late", &network, || all_sharded(&network, batches.len()));
     println!("40 ms late each way: shards after {took:?}");
 
-    for side in [vec![0, 1, 2], vec![4]] {
-        links.part(&side, true);
+    let partings = [
+        (vec![0, 1, 2], Passage::Silent),
+        (vec![4], Passage::Refused),
+        (vec![1, 3, 5], Passage::Refused),
+        (vec![2], Passage::Silent),
+    ];
+    for (side, passage) in partings {
+        links.partition(&side, passage);
         let new = some(&network, 10);
         // Long enough for every decision that could be wrong.
         std::thread::sleep(Duration::from_secs(6));
@@ -78,10 +87,10 @@ fn parted_members_lose_nothing_and_find_together_by_themselves() {
             );
         }
         batches.extend(new);
-        links.part(&side, false);
+        links.heal();
         let took = until("shards everywhere", &network, || all_sharded(&network, batches.len()));
         println!(
-            "parted {} to {}: shards {took:?} after they saw each other again",
+            "parted {} to {}, {passage:?}: shards {took:?} after they saw each other again",
             side.len(),
             6 - side.len()
         );
@@ -124,10 +133,7 @@ fn killed_in_every_window_nothing_is_lost() {
     let seed = test_seed();
     println!("seed {seed}");
     let dir = tempfile::tempdir().unwrap();
-    let mut network = network(dir.path());
-    for member in 0..6 {
-        network.add_options_of(Who::Member(member), ["--log-filter", "info,das_node::custody=debug"]);
-    }
+    let mut network = network(dir.path()).with_node_options(["--log-filter", "das_node::custody=debug"]);
     network.start_all(|_, _| {}).unwrap();
     let mut maker = bodies(&network, seed);
     let mut random = StdRng::seed_from_u64(seed);

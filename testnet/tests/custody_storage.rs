@@ -3,6 +3,8 @@
 // A random test prints its seed, and helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod common;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +15,14 @@ use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
 use das_common::rpc_client::{DEFAULT_BODY_LIMIT, MemberClient};
 use das_common::store_auth::StoreKey;
-use das_testnet::custody::{bodies, connected, custody, read_from, sharded, until};
+use das_testnet::custody::connected;
 use das_testnet::http::Connection;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::test_seed;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
+
+use common::{bodies, custody, read_from, sharded, until};
 
 const BATCHES: usize = 2000;
 const READERS: usize = 4;
