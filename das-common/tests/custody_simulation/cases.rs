@@ -26,6 +26,7 @@ impl Case {
         let coding = coding(0, 3, 2, (0..4).map(member_key).collect());
         let mut config = Config::new(member_key(0), vec![coding.clone()]);
         config.hot_retention = Duration::ZERO;
+        config.sync_delay = Duration::ZERO;
         let now = now(0);
         let machine = Machine::start(Disk::default(), config, Arc::new(NoSignature), [1; 32], now).unwrap();
         let mut case = Self { coding, machine, seconds: 0 };

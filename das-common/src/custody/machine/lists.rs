@@ -222,9 +222,9 @@ impl<L: Ledger> Machine<L> {
         let wrong = wrong_root(part, entry);
         if record.form == Form::Unheld {
             record.length = entry.length;
-            let cap = self.latest_repair(now);
-            record.forget = record.forget.max(entry.until.min(cap));
         }
+        let cap = self.latest_repair(now);
+        record.forget = record.forget.max(entry.until.min(cap));
         self.authorize(&mut record, coding, now);
         self.judge_takeover(&mut record, now);
         self.replace(&entry.hash, old.as_ref(), Some(&record));

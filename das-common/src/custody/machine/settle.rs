@@ -228,7 +228,22 @@ impl<L: Ledger> Machine<L> {
             return self.settle(hash, now);
         }
         let old = self.record(hash)?;
-        self.replace(hash, old.as_ref(), None);
+        // Others may have stated it for longer than it was promised here. When enough of them do it is to be held again, and
+        // what they have stated so far they will not state a second time.
+        let left = old.as_ref().filter(|old| old.forget > now.wall).map(|old| {
+            let mut left = Record { form: Form::Unheld, coding: self.newest, promise: 0, ..old.clone() };
+            for part in &mut left.parts {
+                (part.own, part.stated, part.stated_as) = (None, 0, 0);
+            }
+            if left.authority <= now.wall {
+                left.authority = 0;
+            }
+            left
+        });
+        self.replace(hash, old.as_ref(), left.as_ref());
+        if left.is_some_and(|left| left.authority > 0) {
+            self.settle(hash, now)?;
+        }
         Ok(())
     }
 
