@@ -34,10 +34,12 @@ fn write_committee(network: &Network, all: &str, order: &[usize], honest: usize,
     std::fs::write(network.committee_file(), text).unwrap();
 }
 
-/// Batches as shards, and all others that should be.
+/// Batches as shards of the coding in force, and all others that should be.
 fn forms(report: &serde_json::Value) -> (u64, u64) {
-    let count = |form: &str| report["batches"][form].as_u64().unwrap_or(0);
-    (count("sharded"), count("hot") + count("waiting") + count("missing") + count("whole"))
+    let count = |form: &str| report["batches"][form].as_u64().unwrap();
+    let earlier = report["coverage"]["earlierCoding"]["batches"].as_u64().unwrap();
+    let others = count("hot") + count("waiting") + count("missing") + count("whole");
+    (count("sharded") - earlier, others + earlier)
 }
 
 /// One member leaves, one joins, the others change places, and k falls: what was stored under the old file is coded anew,

@@ -5,8 +5,6 @@
 
 mod common;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +13,7 @@ use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
 use das_common::rpc_client::{DEFAULT_BODY_LIMIT, MemberClient};
 use das_common::store_auth::StoreKey;
-use das_testnet::custody::connected;
+use das_testnet::custody::{choices, connected, disk_of_members};
 use das_testnet::http::Connection;
 use das_testnet::network::{Network, Plan, Who};
 use das_testnet::promises::test_seed;
@@ -56,17 +54,6 @@ fn store_chunked(network: &Network, size: usize, seed: u64) -> DataHash {
     DataHash::of(&message)
 }
 
-/// Bytes that all files below take on their disk.
-fn allocated(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => allocated(&entry.path()),
-        Ok(metadata) => metadata.blocks() * 512,
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
 /// Reads each batch from the address that is given for its place, several at once.
 fn read_each(hashes: &[DataHash], from: impl Fn(usize) -> String + Sync) {
     let next = AtomicUsize::new(0);
@@ -82,20 +69,6 @@ fn read_each(hashes: &[DataHash], from: impl Fn(usize) -> String + Sync) {
             });
         }
     });
-}
-
-/// All ways to choose three of six, each another than the one before in few members only.
-fn threes() -> Vec<[usize; 3]> {
-    let mut left: Vec<[usize; 3]> =
-        (0..6).flat_map(|a| (a + 1..6).flat_map(move |b| (b + 1..6).map(move |c| [a, b, c]))).collect();
-    let mut ordered: Vec<[usize; 3]> = vec![left.remove(0)];
-    while !left.is_empty() {
-        let last = *ordered.last().unwrap();
-        let shared = |three: &[usize; 3]| three.iter().filter(|member| last.contains(member)).count();
-        let nearest = (0..left.len()).max_by_key(|place| shared(&left[*place])).unwrap();
-        ordered.push(left.remove(nearest));
-    }
-    ordered
 }
 
 #[test]
@@ -141,8 +114,7 @@ fn six_members_take_twice_the_payload_and_any_three_have_all_of_it() {
     });
     println!("all of them shards only after {took:?}");
 
-    let taken =
-        || (1..=6).map(|member| allocated(&dir.path().join(format!("member-{member}/data")))).sum::<u64>();
+    let taken = || disk_of_members(&network);
     let factor = || taken() as f64 / payload as f64;
     let took = until("the space of the whole copies is given back", &network, || factor() <= 2.1);
     println!("six members take {} bytes, {:.3} times the payload, {took:?} later", taken(), factor());
@@ -159,7 +131,7 @@ fn six_members_take_twice_the_payload_and_any_three_have_all_of_it() {
     network.stop(Who::Aggregator).unwrap();
 
     let began = Instant::now();
-    let combinations = threes();
+    let combinations = choices(6, 3);
     assert_eq!(combinations.len(), 20);
     for left in combinations {
         for member in 0..6 {
@@ -169,7 +141,8 @@ fn six_members_take_twice_the_payload_and_any_three_have_all_of_it() {
         until("the three are connected", &network, || {
             left.iter().all(|member| connected(&network, *member) == 2)
         });
-        let rest = left.map(|member| network.addresses(Who::Member(member)).unwrap().rest);
+        let rest: Vec<String> =
+            left.iter().map(|member| network.addresses(Who::Member(*member)).unwrap().rest).collect();
         read_each(&hashes, |place| rest[place % 3].clone());
     }
     println!("every batch from every three of six in {:?}", began.elapsed());

@@ -141,11 +141,16 @@ impl World {
         for index in 0..self.nodes.len() {
             let Some(machine) = &self.nodes[index].machine else { continue };
             let told = machine.health(self.now_at(index)).unwrap();
+            let newest = self.nodes[index].codings.last().map(|coding| coding.id);
             let mut counted = Health::default();
             for hash in &self.hashes {
                 match self.form_at(index, hash) {
                     Some((Form::Missing, _, _)) => counted.missing.batches += 1,
                     Some((Form::Dropped, coding, count)) => {
+                        if coding != newest {
+                            counted.earlier_coding.batches += 1;
+                            counted.earlier_coding.bytes += LENGTH;
+                        }
                         let coding = self.codings.iter().find(|known| Some(known.id) == coding).unwrap();
                         let amount = match count >= coding.threshold() {
                             true => &mut counted.covered,

@@ -67,6 +67,8 @@ pub struct Coverage {
     pub under_replicated: Amount,
     /// Of these, those of which fewer than k count.
     pub unreadable: Amount,
+    /// The own shard of an earlier coding only: a change of the committee is not through until this is nothing.
+    pub earlier_coding: Amount,
     /// Should be here and are not (yet).
     pub missing: Amount,
     /// Batches that could not be gathered when it was tried last.
@@ -93,6 +95,7 @@ impl Coverage {
             covered: amount(health.covered),
             under_replicated: amount(health.under_replicated),
             unreadable: amount(health.unreadable),
+            earlier_coding: amount(health.earlier_coding),
             missing: amount(health.missing),
             failed_gathers: health.failed_gathers,
             oldest_demotion: health.oldest_demotion.map(|time| time.as_secs()),

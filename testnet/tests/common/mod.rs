@@ -3,14 +3,16 @@
 // No test uses all of it, and helpers of tests fail like tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use das_common::data_hash::DataHash;
 use das_common::store_auth::StoreKey;
 use das_common::wire::parse_get_by_hash;
 use serde_json::Value;
 
-use das_testnet::custody::report;
+/// What a member says at `/custody`; `None` when it does not answer or has no custody.
+pub(crate) use das_testnet::custody::report as custody;
+use das_testnet::custody::wait_until;
 use das_testnet::http::Connection;
 use das_testnet::load::bodies::{BodyMaker, StoreBody};
 use das_testnet::network::{Network, Who};
@@ -60,32 +62,22 @@ pub(crate) fn read_all(network: &Network, readers: &[Who], bodies: &[StoreBody])
     }
 }
 
-/// What a member says at `/custody`; `None` when it does not answer or has no custody.
-pub(crate) fn custody(network: &Network, member: usize) -> Option<Value> {
-    report(network, member)
-}
-
-/// How many batches a member has as shards only.
-pub(crate) fn sharded(network: &Network, member: usize) -> u64 {
-    custody(network, member).map_or(0, |report| report["batches"]["sharded"].as_u64().unwrap_or(0))
-}
-
 /// What a report says of another member.
 pub(crate) fn peer_of(report: &Value, member: usize) -> Option<Value> {
     let name = Who::Member(member).to_string();
     report["peers"].as_array()?.iter().find(|peer| peer["name"] == name.as_str()).cloned()
 }
 
+/// How many batches a member has as shards only.
+pub(crate) fn sharded(network: &Network, member: usize) -> u64 {
+    das_testnet::custody::batches(network, member, "sharded")
+}
+
 /// Waits until something is so, and says how long it took.
-pub(crate) fn until(what: &str, network: &Network, mut is_so: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !is_so() {
-        if begun.elapsed() > PATIENCE {
-            let members = 0..network.settings().members.len();
-            let reports: Vec<_> = members.map(|member| custody(network, member)).collect();
-            panic!("never came: {what}\n{reports:#?}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    begun.elapsed()
+pub(crate) fn until(what: &str, network: &Network, is_so: impl FnMut() -> bool) -> Duration {
+    wait_until(PATIENCE, is_so).unwrap_or_else(|| {
+        let members = 0..network.settings().members.len();
+        let reports: Vec<_> = members.map(|member| custody(network, member)).collect();
+        panic!("never came: {what}\n{reports:#?}");
+    })
 }

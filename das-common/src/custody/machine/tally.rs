@@ -33,6 +33,8 @@ pub struct Health {
     /// Of those, the ones of which fewer than k count: as far as is known here, nobody can read them from shards that
     /// count. Somebody may hold a whole copy still.
     pub unreadable: Amount,
+    /// Here as the own shard of an earlier coding only: waits to be coded anew, or for its end at a member that leaves.
+    pub earlier_coding: Amount,
     /// Should be here and are not. A length that nobody told is taken for 0.
     pub missing: Amount,
     /// Batches whose last gathering failed and that wait for the next try; at most a few thousand are remembered.
@@ -121,6 +123,9 @@ impl<L: Ledger> Machine<L> {
                 Some(queue::DROPPED) => {
                     let Some(class) = Class::of_key(place) else { continue };
                     let Some(coding) = self.codings.get(&class.coding) else { continue };
+                    if class.coding != self.newest {
+                        health.earlier_coding.add(*amount);
+                    }
                     let count = self.count_of(class.coding, &class.witnesses, now, false);
                     if count >= coding.threshold() {
                         health.covered.add(*amount);
