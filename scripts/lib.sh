@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/target}"
 export DAS_BIN_DIR="$CARGO_TARGET_DIR/release"
+# Where the dev chain of the tests is installed (need_chain).
+export DAS_CHAIN_DIR="${DAS_CHAIN_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/chain}"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -77,6 +79,26 @@ has_libclang() {
         done
     done
     return 1
+}
+
+# The dev chain of the tests: anvil and the parent chain's contracts, the npm packages that testnet/chain names with
+# their hashes. Installed once for each state of the lock file; no package's scripts are run.
+need_chain() {
+    local lock=testnet/chain/package-lock.json hash
+    hash="$(sha256sum "$lock" | cut -d ' ' -f 1)"
+    if [[ -d $DAS_CHAIN_DIR/node_modules && "$(cat "$DAS_CHAIN_DIR/installed" 2>/dev/null)" == "$hash" ]]; then
+        return 0
+    fi
+    [[ "$(uname -sm)" == "Linux x86_64" ]] ||
+        fail "the dev chain of the tests is there for Linux on x86-64 only, this is $(uname -sm)"
+    need_packages node=nodejs npm=npm
+    say "installing the dev chain (anvil and the contracts, 60 MB) into $DAS_CHAIN_DIR"
+    mkdir -p "$DAS_CHAIN_DIR"
+    rm -f "$DAS_CHAIN_DIR/installed"
+    cp testnet/chain/package.json "$lock" "$DAS_CHAIN_DIR/"
+    (cd "$DAS_CHAIN_DIR" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
+        fail "npm could not install the dev chain; see above"
+    printf '%s\n' "$hash" >"$DAS_CHAIN_DIR/installed"
 }
 
 # All programs, release profile. RocksDB is compiled once for each target directory and takes a quarter of an hour on

@@ -1,6 +1,7 @@
 //! Launcher, load generator and test support.
 
 pub mod args;
+pub mod chain;
 pub mod custody;
 pub mod http;
 pub mod image;

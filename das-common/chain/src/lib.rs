@@ -1,0 +1,2 @@
+//! Reading the parent chain.
+pub mod contract;
