@@ -278,6 +278,55 @@ faults! {
     cause: "its file cannot be read or written, or does not hold an Ed25519 key";
     cure: "check the file and its owner; without the file a new key is made, which the other members learn by themselves";
 
+    ["Parent chain"]
+    CHAIN_AWAY = "DAS-CHAIN-001": "no endpoint of the parent chain answers";
+    cause: "all are down, too slow, or put aside for another chain id; the message names each with its reason";
+    cure: "bring an endpoint back or name another; signers already known are accepted meanwhile, new ones are not";
+
+    CHAIN_WRONG_ID = "DAS-CHAIN-002": "an endpoint is of another chain";
+    cause: "its chain id is not the one configured; it is not asked for anything else";
+    cure: "correct its URL or the chain id; it is looked at again by itself";
+
+    CHAIN_URL = "DAS-CHAIN-003": "the URL of an endpoint of the parent chain cannot be used";
+    cause: "it is no http or https URL with a host, or there is none at all";
+    cure: "correct the URL whose place in the list the message gives";
+
+    CHAIN_REFUSED = "DAS-CHAIN-004": "the parent chain's endpoints refuse a request";
+    cause: "they do not serve this method, this block or this many logs; the message gives their words";
+    cure: "use endpoints that serve logs and calls at old blocks as far back as this committee reads";
+
+    CHAIN_ANSWER = "DAS-CHAIN-005": "an answer of the parent chain makes no sense";
+    cause: "it is too large, is not JSON-RPC, or holds what was not asked for; or there is no such contract at the address";
+    cure: "check the address of the contract and who runs the endpoint; another endpoint is asked if there is one";
+
+    CHAIN_UNSETTLED = "DAS-CHAIN-006": "the parent chain changed again and again while it was read";
+    cause: "endpoints behind one URL disagree about the newest blocks, or the chain is being reorganized";
+    cure: "nothing if it passes, reading is repeated; otherwise use an endpoint that answers from one node";
+
+    CHAIN_RESET = "DAS-CHAIN-007": "the parent chain is another than before";
+    cause: "its genesis block differs, or its head is far below what was seen; a dev chain was started anew, or the endpoint is wrong";
+    cure: "on a dev chain nothing: all is read anew; otherwise check the endpoints";
+
+    CHAIN_POSITION = "DAS-CHAIN-008": "the noted position on the parent chain cannot be read";
+    cause: "its record is damaged or of another version";
+    cure: "remove the record, the chain is then read from its first block of interest; check the disk";
+
+    CHAIN_SIGNER = "DAS-CHAIN-009": "whether this signer may store cannot be told now";
+    cause: "it is not known yet and the parent chain cannot be asked, or too many unknown signers are being asked about";
+    cure: "try again; if it lasts, see whether the endpoints of the parent chain answer";
+
+    CHAIN_KEYSET_UNKNOWN = "DAS-CHAIN-010": "the parent chain knows no keyset of this hash";
+    cause: "it was never made valid there, or in a block that is no longer on the chain";
+    cure: "check the contract's address and the hash; the owner makes a keyset valid with setValidKeyset";
+
+    CHAIN_KEYSET_FORM = "DAS-CHAIN-011": "a keyset on the parent chain does not parse";
+    cause: "the owner made bytes valid that are no keyset, or one with a key that is no point or lacks its proof";
+    cure: "make a right keyset valid; batches under this one are read by nobody";
+
+    CHAIN_KEYSET_STORE = "DAS-CHAIN-012": "keysets cannot be kept on disk";
+    cause: "the directory cannot be read or written";
+    cure: "check the directory, its owner and the disk; keysets are read from the chain meanwhile";
+
     ["Programs"]
     PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
     cause: "a mistake in the program; the request it worked on failed";
