@@ -17,7 +17,7 @@ sol! {
         /// Whether batches may name this keyset now.
         function isValidKeysetHash(bytes32 keyset) external view returns (bool);
         /// The block of the keyset's last `SetValidKeyset`; reverts for a keyset that never was valid.
-        function getKeysetCreationBlock(bytes32 keyset) external view returns (uint256);
+        function getKeysetCreationBlock(bytes32 ksHash) external view returns (uint256);
         /// Batches posted.
         function batchCount() external view returns (uint256);
 
