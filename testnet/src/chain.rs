@@ -6,6 +6,7 @@
 //! Anvil signs for its own dev accounts, so that every call here is `eth_sendTransaction`.
 
 mod parts;
+mod proxy;
 mod rpc;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Launch, ProcessError, ServerProcess};
 use parts::Parts;
+pub use proxy::{Behaviour, Proxy};
 pub use rpc::DevRpc;
 
 /// The chain id of a [`DevChain`] that was not told another.
@@ -88,7 +90,7 @@ sol! {
         struct BufferConfig { uint64 threshold; uint64 max; uint64 replenishRateInBasis; }
         function initialize(address bridge, MaxTimeVariation variation, BufferConfig buffer, address pricer) external;
     }
-    contract Proxy { constructor(address implementation, bytes data); }
+    contract ERC1967Proxy { constructor(address implementation, bytes data); }
 }
 
 /// A running anvil with the contracts on it. Dropping it kills the process.
@@ -258,7 +260,7 @@ impl DevChain {
     }
 
     async fn create_proxy(&self, implementation: Address, data: Vec<u8>) -> Result<Address, DevChainError> {
-        let arguments = Proxy::constructorCall { implementation, data: data.into() }.abi_encode();
+        let arguments = ERC1967Proxy::constructorCall { implementation, data: data.into() }.abi_encode();
         self.create(self.parts.proxy()?, &arguments).await
     }
 
