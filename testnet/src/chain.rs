@@ -33,7 +33,7 @@ const MAX_DATA_SIZE: u64 = 117_964;
 #[derive(Debug, thiserror::Error)]
 pub enum DevChainError {
     /// A part is not installed.
-    #[error("no {} : the dev chain is not installed. scripts/test installs it (need_chain in scripts/lib.sh)", path.display())]
+    #[error("the dev chain is not installed, scripts/test installs it (need_chain in scripts/lib.sh): there is no {}", path.display())]
     NotInstalled {
         /// What is missing.
         path: PathBuf,
@@ -209,7 +209,8 @@ impl DevChain {
         Ok(())
     }
 
-    /// Starts anvil again at the same port, with its chain.
+    /// Starts anvil again at the same port, with its chain; of older blocks the contracts' state is gone, so that these
+    /// blocks can neither be asked about it nor be reorganized.
     pub async fn resume(&mut self) -> Result<(), DevChainError> {
         self.launch(None).await
     }

@@ -18,7 +18,10 @@ pub(super) struct Parts {
 impl Parts {
     /// Looks in `DAS_CHAIN_DIR`, or where `scripts/test` puts it by default.
     pub(super) fn find() -> Result<Self, DevChainError> {
-        let dir = std::env::var_os(DIR_VARIABLE).map_or_else(default_dir, PathBuf::from);
+        Self::below(&std::env::var_os(DIR_VARIABLE).map_or_else(default_dir, PathBuf::from))
+    }
+
+    fn below(dir: &Path) -> Result<Self, DevChainError> {
         let parts = Self { modules: dir.join("node_modules") };
         for path in [parts.anvil(), parts.contracts()] {
             if !path.exists() {
@@ -79,4 +82,16 @@ fn bytecode(path: &Path, pointer: &str) -> Result<Vec<u8>, DevChainError> {
         .and_then(|artifact| const_hex::decode(artifact.pointer(pointer)?.as_str()?).ok())
         .filter(|code| !code.is_empty())
         .ok_or_else(|| DevChainError::Artifact { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_what_installs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Parts::below(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("scripts/test installs it") && error.contains("bin/anvil"), "{error}");
+    }
 }
