@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -130,6 +131,47 @@ async fn the_follower_has_the_logs_of_the_chain_after_every_reorganization() {
     let (reader, _) = reader_of(&[chain.url()], Limits::default());
     let mut follower = self::follower(&chain, reader, Some(Position::from_bytes(&position).unwrap()));
     assert_eq!(catch_up(&mut follower, &mut kept).await, (1, vec![]));
+    assert_eq!(kept, on_chain(&chain).await);
+}
+
+/// The chain is reorganized all the time while it is read, in ranges of a few blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn reorganizations_in_the_middle_of_reading_mix_nothing() {
+    let chain = DevChain::start().await.unwrap();
+    let (reader, _) = reader_of(&[chain.url()], Limits { blocks: 7, ..Limits::default() });
+    let (mut follower, mut kept) = (follower(&chain, reader, None), Vec::<Log>::new());
+    let (mut back, is_changing) = (0, AtomicBool::new(true));
+    let change = async {
+        for n in 0..60u64 {
+            grant(&chain, 10_000 + n).await;
+            chain.mine(n % 5).await.unwrap();
+            chain.reorg(1 + n % 9, &[]).await.unwrap();
+        }
+        is_changing.store(false, Ordering::Relaxed);
+    };
+    let follow = async {
+        while is_changing.load(Ordering::Relaxed) {
+            match follower.step().await {
+                Ok(Step::Advanced { from, logs, .. }) => {
+                    assert!(kept.iter().all(|log| log.block_number < from));
+                    kept.extend(logs);
+                }
+                Ok(Step::RolledBack { to, .. }) => {
+                    kept.retain(|log| to.is_some_and(|to| log.block_number <= to.number));
+                    back += 1;
+                }
+                Ok(Step::AtHead { .. }) | Err(ChainError::Unsettled { .. } | ChainError::Beyond { .. }) => {}
+                // A block asked for by its hash that has just gone.
+                Err(ChainError::Refused { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::join!(change, follow);
+    // One that is surely not mixed up with what was going on.
+    grant(&chain, 1).await;
+    catch_up(&mut follower, &mut kept).await;
+    assert!(back > 0);
     assert_eq!(kept, on_chain(&chain).await);
 }
 
@@ -308,6 +350,9 @@ async fn logs_that_are_not_of_the_chain_are_not_taken() {
     assert!(matches!(error, ChainError::Unsettled { .. }), "{error}");
     let error = reader.logs(&posters(&chain), head - 2, head - 2, None).await.unwrap_err();
     assert!(matches!(error, ChainError::Unsettled { .. }), "{error}");
+    // The next endpoint is asked then.
+    let (both, _) = reader_of(&[proxy.url(), chain.url()], Limits::default());
+    assert_eq!(both.logs(&posters(&chain), 0, head, None).await.unwrap().logs, on_chain(&chain).await);
     // Above the head there is nothing to read, and the endpoint's refusal is not taken for a limit of its range.
     let error = reader.logs(&posters(&chain), head + 5, head + 500, None).await.unwrap_err();
     assert!(matches!(error, ChainError::Beyond { head: got, .. } if got == head), "{error}");

@@ -210,7 +210,9 @@ impl Endpoints {
                     error @ (ChainError::Refused { .. }
                     | ChainError::TooLarge { .. }
                     | ChainError::Malformed { .. }
-                    | ChainError::Beyond { .. }),
+                    | ChainError::Beyond { .. }
+                    // Of the chain, or of this endpoint; the next one may be of one mind.
+                    | ChainError::Unsettled { .. }),
                 ) => told = Some(error),
                 outcome => {
                     self.0.answered();
