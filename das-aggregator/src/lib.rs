@@ -9,6 +9,7 @@ pub mod fan_out;
 pub mod health;
 pub mod member;
 pub mod options;
+pub mod post;
 pub mod provider;
 pub mod read;
 pub mod retry;
