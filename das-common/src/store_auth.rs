@@ -278,12 +278,19 @@ pub enum AuthError {
     /// Nobody may.
     #[error("no signature verification method configured")]
     NotConfigured,
+    /// Neither yes nor no: whoever has to be asked about the signer does not answer. Trying again may help.
+    #[error("cannot tell now whether the signer of this request may store: try again")]
+    Untold,
 }
+
+/// Whoever was to be asked about a signer cannot be asked now; why is on the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untold;
 
 /// Somebody else to ask whether an address may store, such as a contract.
 pub trait SignerRegistry: Send + Sync {
     /// Whether requests of this address are accepted.
-    fn may_store(&self, address: Address) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    fn may_store(&self, address: Address) -> Pin<Box<dyn Future<Output = Result<bool, Untold>> + Send + '_>>;
 }
 
 /// Whose store requests are accepted.
@@ -355,8 +362,12 @@ impl StoreSigners {
             return Ok(());
         }
         match &self.registry {
-            Some(registry) if registry.may_store(address).await => Ok(()),
-            _ => Err(AuthError::NotProperlySigned),
+            Some(registry) => match registry.may_store(address).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(AuthError::NotProperlySigned),
+                Err(Untold) => Err(AuthError::Untold),
+            },
+            None => Err(AuthError::NotProperlySigned),
         }
     }
 }

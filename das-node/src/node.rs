@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64_simd::STANDARD;
+use das_chain::parent::{ParentChain, ParentError};
 use das_common::alarm::Alarms;
 use das_common::bls::{
     KeyFileError, PublicKey, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file,
@@ -80,6 +81,9 @@ pub enum StartError {
     /// Who may store.
     #[error(transparent)]
     Signers(#[from] SignersError),
+    /// The parent chain.
+    #[error(transparent)]
+    ParentChain(#[from] ParentError),
     /// The committee file.
     #[error("--committee.file: {0}")]
     Committee(#[from] CommitteeError),
@@ -141,6 +145,7 @@ impl Coded for StartError {
             Self::KeyMismatch { .. } => fault::KEY_MISMATCH,
             Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::ParentChain(error) => error.fault(),
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
             Self::TooFewPeers { .. } => fault::PEER_TOO_FEW,
             Self::PeerKey(_) => fault::PEER_KEY,
@@ -202,7 +207,6 @@ impl Node {
         let alarms = Alarms::new();
         let signer = load_signer(options)?;
         let committee = load_committee(&options.committee.file)?;
-        let signers = Arc::new(load_signers(options)?);
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
             directory: files.data_dir.clone(),
@@ -218,6 +222,11 @@ impl Node {
         let policy =
             RetentionPolicy { max_retention: files.max_retention, delete_expired: files.enable_expiry };
         let stop = CancellationToken::new();
+        let chain = ParentChain::of(&options.parent_chain, &files.data_dir.join("chain"), &alarms).await?;
+        let signers = Arc::new(load_signers(options, chain.as_ref())?);
+        if let Some(chain) = chain {
+            tokio::spawn(chain.watch(stop.clone()));
+        }
         let retrieve = Retrieve::new(
             Arc::clone(&store),
             load_fallback(options, &stop)?,
@@ -502,13 +511,16 @@ fn check_member(
     Err(StartError::NotMember { file: file.to_owned(), key })
 }
 
-fn load_signers(options: &NodeOptions) -> Result<StoreSigners, StartError> {
+fn load_signers(options: &NodeOptions, chain: Option<&ParentChain>) -> Result<StoreSigners, StartError> {
     let data = &options.data_availability;
     if data.disable_signature_checking {
         return Ok(StoreSigners::unchecked());
     }
-    let signers =
+    let mut signers =
         StoreSigners::from_options(&data.allowed_signers, &data.extra_signature_checking_public_key)?;
+    if let Some(chain) = chain {
+        signers = signers.with_registry(chain.registry());
+    }
     if !signers.is_configured() && options.enable_rpc {
         warn!(code = fault::STORE_NO_METHOD.code, "{}", fault::STORE_NO_METHOD);
     }

@@ -40,6 +40,17 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
             found.push(problem(name, text, "give each server a port of its own"));
         }
     }
+    if provider.enable
+        && provider.enable_da_writer
+        && provider.jwtsecret.as_os_str().is_empty()
+        && !is_loopback(&provider.addr)
+    {
+        found.push(problem(
+            "provider-server.jwtsecret",
+            format!("whoever reaches {} could store in this aggregator's name", provider.addr),
+            "give the file of a secret, or serve writers on the loopback address only",
+        ));
+    }
     let hex = &provider.supported_header_bytes;
     if !hex.len().is_multiple_of(2) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         found.push(problem(
@@ -55,6 +66,12 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
             "give --data-availability.store-key.file",
         ));
     }
+}
+
+/// Can nobody from another machine reach it?
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn committee(options: &AggregatorOptions, found: &mut Vec<Problem>) {

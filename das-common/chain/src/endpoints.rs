@@ -163,6 +163,20 @@ impl Endpoints {
         })))
     }
 
+    /// The chain of the first of them that says one; what `settings` expect is not looked at.
+    pub async fn find_chain_id(settings: Settings) -> Result<Result<u64, ChainError>, SettingsError> {
+        let endpoints = Self::new(settings, Alarms::new())?;
+        let mut reasons = Vec::new();
+        for index in 0..endpoints.count() {
+            let one = OneEndpoint { inner: Arc::clone(&endpoints.0), index };
+            match one.exchange::<U64>("eth_chainId", json!([])).await {
+                Ok(chain_id) => return Ok(Ok(chain_id.to::<u64>())),
+                Err(error) => reasons.push(format!("{}: {error}", one.label())),
+            }
+        }
+        Ok(Err(ChainError::Away { reasons: reasons.join("; "), retry_in: Duration::ZERO }))
+    }
+
     /// The chain they have to be of.
     pub fn chain_id(&self) -> u64 {
         self.0.settings.chain_id

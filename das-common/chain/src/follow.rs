@@ -15,6 +15,7 @@
 
 mod position;
 
+use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,19 @@ pub enum ResetReason {
         /// The newest seen.
         seen: u64,
     },
+}
+
+impl fmt::Display for ResetReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherGenesis { got, expected } => {
+                write!(f, "its first block is {got}, that of the chain seen before is {expected}")
+            }
+            Self::FarBelow { head, seen } => {
+                write!(f, "its newest block is {head}, and block {seen} had been seen")
+            }
+        }
+    }
 }
 
 /// What happened next.

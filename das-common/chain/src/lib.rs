@@ -3,7 +3,8 @@
 //! A package of its own, so that what it is compiled with is compiled only for those who read the chain.
 //!
 //! [`endpoints`] finds somebody who answers, [`reader`] asks, [`follow`] sees what happens from block to block,
-//! reorganizations included. [`permission`] knows who may store, [`keysets`] who signs; [`contract`] is what they ask.
+//! reorganizations included. [`permission`] knows who may store, [`keysets`] who signs; [`contract`] is what they ask,
+//! and [`parent`] puts all of it together as the options say.
 
 pub mod contract;
 pub mod endpoints;
@@ -11,6 +12,7 @@ mod error;
 pub mod follow;
 pub mod keysets;
 pub mod names;
+pub mod parent;
 pub mod permission;
 pub mod reader;
 

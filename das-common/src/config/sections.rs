@@ -105,10 +105,32 @@ options! {
 options! {
     /// Connection to the parent chain.
     pub struct ParentChainOptions {
-        /// Address of the SequencerInbox contract, or none. This version does not ask the contract who may store:
-        /// name the signers with data-availability.allowed-signers or
-        /// data-availability.extra-signature-checking-public-key.
+        /// URLs (http or https) of nodes of the parent chain, separated by commas; the first one that answers is asked.
+        node_url: Vec<String>,
+        /// Address of the SequencerInbox contract, or none. The contract's batch posters and sequencers may store.
         sequencer_inbox_address: String,
+        /// Chain id that the nodes must have. 0: the one that is asked for at the start, which then needs a node.
+        chain_id: u64 = "0",
+        /// How often the chain id is asked for at the start, a second apart, before the start fails.
+        connection_attempts: u32 = "15",
+        /// Time for one request to one node.
+        request_timeout: Duration = "10s",
+        /// How often the chain is looked at for news.
+        poll_interval: Duration = "2s",
+        /// Most blocks whose logs are asked for at once; fewer are, where a node takes only fewer.
+        max_log_blocks: u64 = "2000",
+    }
+}
+
+impl ParentChainOptions {
+    /// Is there a contract, and a node to ask?
+    pub fn is_given(&self) -> bool {
+        self.names_inbox() && !self.node_url.is_empty()
+    }
+
+    /// Is there a contract?
+    pub fn names_inbox(&self) -> bool {
+        !matches!(self.sequencer_inbox_address.as_str(), "" | "none")
     }
 }
 

@@ -82,9 +82,14 @@ fn a_registry_is_asked_only_about_addresses_that_are_not_listed() {
     static ASKED: AtomicU32 = AtomicU32::new(0);
     struct Registry;
     impl SignerRegistry for Registry {
-        fn may_store(&self, address: Address) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        fn may_store(
+            &self,
+            address: Address,
+        ) -> Pin<Box<dyn Future<Output = Result<bool, Untold>> + Send + '_>> {
             ASKED.fetch_add(1, Ordering::Relaxed);
-            Box::pin(std::future::ready(address == key(2).address()))
+            let answer =
+                if address == key(4).address() { Err(Untold) } else { Ok(address == key(2).address()) };
+            Box::pin(std::future::ready(answer))
         }
     }
     let signers = StoreSigners::allowing(vec![key(1).address()]).with_registry(Registry);
@@ -94,6 +99,7 @@ fn a_registry_is_asked_only_about_addresses_that_are_not_listed() {
     assert_eq!(ASKED.load(Ordering::Relaxed), 0);
     assert_eq!(check(&signers, digest, &key(2).sign(&digest)), Ok(()));
     assert_eq!(check(&signers, digest, &key(3).sign(&digest)), Err(AuthError::NotProperlySigned));
+    assert_eq!(check(&signers, digest, &key(4).sign(&digest)), Err(AuthError::Untold));
 }
 
 #[test]

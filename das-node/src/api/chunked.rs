@@ -27,6 +27,7 @@ impl Coded for ChunkedCallError {
         match self {
             Self::Auth(AuthError::NotProperlySigned) => fault::STORE_NOT_SIGNED,
             Self::Auth(AuthError::NotConfigured) => fault::STORE_NO_METHOD,
+            Self::Auth(AuthError::Untold) => fault::CHAIN_SIGNER,
             Self::Chunked(error) => match error {
                 ChunkedError::TooMuchTime => fault::CHUNK_STALE,
                 ChunkedError::Replayed => fault::CHUNK_REPLAY,

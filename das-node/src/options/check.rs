@@ -10,7 +10,6 @@ pub(super) fn problem(option: &'static str, text: impl Into<String>, cure: &'sta
 }
 
 /// The inbox address that stands for "no contract".
-const NO_INBOX: &str = "none";
 
 pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -121,19 +120,22 @@ fn signers(options: &NodeOptions, found: &mut Vec<Problem>) {
         }
     }
     let inbox = &options.parent_chain.sequencer_inbox_address;
-    let none = inbox.is_empty() || inbox == NO_INBOX;
-    if !none && !is_address(inbox) {
+    if options.parent_chain.names_inbox() && !is_address(inbox) {
         found.push(problem(
             "parent-chain.sequencer-inbox-address",
             format!("{inbox:?} is no address"),
             "give the contract's address, or none",
         ));
-    } else if !none && options.enable_rpc && !names_signers(options) {
+    } else if options.parent_chain.names_inbox()
+        && options.parent_chain.node_url.is_empty()
+        && options.enable_rpc
+        && !names_signers(options)
+    {
         found.push(problem(
-            "parent-chain.sequencer-inbox-address",
-            "this version does not ask the contract who may store, and nobody else is named, so every store would \
-             be refused",
-            "name the batch posters and the sequencer with --data-availability.allowed-signers",
+            "parent-chain.node-url",
+            "there is a contract and no node to ask it, and nobody else is named, so every store would be refused",
+            "give the URL of a node of the parent chain, or name the signers with \
+             --data-availability.allowed-signers",
         ));
     }
 }
@@ -142,6 +144,7 @@ fn signers(options: &NodeOptions, found: &mut Vec<Problem>) {
 fn names_signers(options: &NodeOptions) -> bool {
     let da = &options.data_availability;
     da.disable_signature_checking
+        || options.parent_chain.is_given()
         || !da.allowed_signers.is_empty()
         || !da.extra_signature_checking_public_key.is_empty()
 }
@@ -187,18 +190,17 @@ fn limits(options: &NodeOptions, found: &mut Vec<Problem>) {
 
 pub(super) fn notices(options: &NodeOptions) -> Vec<String> {
     let mut lines = Vec::new();
-    let inbox = &options.parent_chain.sequencer_inbox_address;
-    if !inbox.is_empty() && inbox != NO_INBOX {
+    if options.parent_chain.names_inbox() && options.parent_chain.node_url.is_empty() {
         lines.push(
-            "--parent-chain.sequencer-inbox-address: this version does not ask the contract who may store; the \
-             signers of --data-availability.allowed-signers and .extra-signature-checking-public-key may"
+            "--parent-chain.node-url is not given: the contract is not asked who may store; the signers of \
+             --data-availability.allowed-signers and .extra-signature-checking-public-key may"
                 .to_owned(),
         );
     }
     if options.enable_rpc && !names_signers(options) {
         lines.push(
             "no signature verification method configured: every store will be refused; name the batch posters \
-             and the sequencer with --data-availability.allowed-signers"
+             and the sequencer with --data-availability.allowed-signers, or the chain with --parent-chain.node-url"
                 .to_owned(),
         );
     }

@@ -59,12 +59,6 @@ pub(super) const REPLACED: &[Replaced] = &[
         by: "the order of the endpoints is worked out anew for every read",
     },
     Replaced {
-        section: "parent-chain",
-        options: &[("connection-attempts", "int", "15"), ("node-url", "string", "")],
-        by: "this version does not ask the contract who may store; name the signers with \
-             data-availability.allowed-signers",
-    },
-    Replaced {
         section: "data-availability.rest-aggregator.sync-to-storage",
         options: &[
             ("delay-on-error", "duration", "1s"),

@@ -98,13 +98,16 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
 }
 
 #[test]
-fn a_contract_address_alone_would_refuse_every_store() {
+fn a_contract_without_a_node_to_ask_would_refuse_every_store() {
     let inbox = "--parent-chain.sequencer-inbox-address 0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE";
-    assert!(outcome(&format!("{MEMBER} {inbox}")).is_err_and(|p| p.contains("allowed-signers")));
+    assert!(outcome(&format!("{MEMBER} {inbox}")).is_err_and(|p| p.contains("parent-chain.node-url")));
+    let chain =
+        run(&format!("{MEMBER} {inbox} --parent-chain.node-url http://127.0.0.1:1,http://127.0.0.1:2"));
+    assert!(chain.notices.is_empty(), "{:?}", chain.notices);
     let named = run(&format!(
         "{MEMBER} {inbox} --data-availability.allowed-signers=0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE"
     ));
-    assert!(named.notices[0].contains("does not ask the contract"), "{:?}", named.notices);
+    assert!(named.notices[0].contains("the contract is not asked"), "{:?}", named.notices);
     // Starts as Nitro's server does, and says what will happen.
     assert!(run(MEMBER).notices[0].contains("no signature verification method configured"));
     let open = run(&format!("{MEMBER} --data-availability.disable-signature-checking"));
