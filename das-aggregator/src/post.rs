@@ -14,3 +14,5 @@
 pub mod entry;
 pub mod fees;
 pub mod plan;
+pub mod queue;
+pub mod request;

@@ -17,6 +17,7 @@ use crate::data_hash::DataHash;
 use crate::keccak::keccak256;
 
 const DOMAIN: &[u8] = b"Arbitrum Nitro DAS API Store:";
+const POST_DOMAIN: &[u8] = b"das-aggregator postBatch v1:";
 
 /// Bytes of a request signature.
 pub const SIGNATURE_BYTES: usize = 65;
@@ -117,6 +118,14 @@ impl RequestDigest {
     /// Of `das_commitChunkedStore`.
     pub fn commit_chunked(message_id: u64) -> Self {
         Self::over(&[], &[message_id])
+    }
+
+    /// Of `das_postBatch`, a request of our own. `numbers`: timeout, delayed messages read after it, message counts before
+    /// and after it. Chain and contract are part of it, so that a batch can be posted nowhere else.
+    pub fn post_batch(chain_id: u64, inbox: &[u8; 20], numbers: [u64; 4], message: &[u8]) -> Self {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        let chain_id = chain_id.to_be_bytes();
+        Self(*DataHash::of_parts(&[POST_DOMAIN, &chain_id, inbox, &numbers, message]).as_bytes())
     }
 
     /// Its bytes.
