@@ -1,5 +1,6 @@
 //! An aggregator, put together, started, and shut down in order.
 
+mod chain;
 mod start_error;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
 use das_common::chunked::{Bounds, PendingStores};
 use das_common::committee::Committee;
@@ -40,6 +42,8 @@ use crate::certificates::Certificates;
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
 use crate::options::{AggregatorOptions, ProviderServerOptions};
+use crate::post::service::Poster;
+use crate::post::status::events;
 use crate::provider::gate::{Gate, guarded};
 use crate::provider::keysets::Keysets;
 use crate::provider::token::TokenSecret;
@@ -86,6 +90,8 @@ pub struct Aggregator {
     fan_out: FanOut,
     limits: Limits,
     servers: JoinSet<io::Result<()>>,
+    /// What ends by itself when told to stop, and is waited for.
+    background: JoinSet<()>,
     stop: CancellationToken,
 }
 
@@ -94,8 +100,14 @@ impl Aggregator {
     async fn open(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let committee = load_committee(options)?;
         let key = load_store_key(options)?.map(Arc::new);
-        let admission = load_admission(options)?;
         let (alarms, stop) = (Alarms::new(), CancellationToken::new());
+        let parent = chain::open(options, &alarms).await?;
+        let admission = load_admission(options, parent.as_ref())?;
+        let keyset = committee.keyset().hash();
+        if let Some(parent) = &parent {
+            chain::watch_keyset(parent, keyset, options.keyset_check, &alarms, &stop).await?;
+            tokio::spawn(parent.clone().watch(stop.clone()));
+        }
         let http = HttpClient::new(ClientLimits::default());
         let fan_out = fan_out(options, &committee, &http)?;
         let urls = committee.members().iter().filter_map(|member| member.rest.as_ref());
@@ -114,6 +126,7 @@ impl Aggregator {
             certificates.clone(),
             alarms.clone(),
         );
+        let poster = chain::poster(options, parent.as_ref(), keyset, &stores, key.clone(), &alarms)?;
         let status = StatusSource {
             fan_out: fan_out.clone(),
             watch: watch.clone(),
@@ -123,7 +136,7 @@ impl Aggregator {
             started: unix_now(),
         };
         info!(
-            keyset = %committee.keyset().hash(),
+            %keyset,
             members = committee.members().len(),
             needed = committee.threshold(),
             "committee"
@@ -132,17 +145,21 @@ impl Aggregator {
         let (bound, servers) = (Bound::default(), JoinSet::new());
         let drain = options.limits.shutdown_grace;
         let limits = Limits { max_connections: options.limits.max_connections, drain, ..Limits::default() };
-        let mut aggregator = Self { bound, fan_out, limits, servers, stop };
+        let mut aggregator = Self { bound, fan_out, limits, servers, background: JoinSet::new(), stop };
         if options.provider_server.enable {
-            let provider = provider_methods(options, &committee, stores.clone(), reads, key)?;
+            let provider =
+                provider_methods(options, &committee, parent.as_ref(), stores.clone(), reads, key)?;
             let place = aggregator.provider(options, provider).await?;
             aggregator.bound.provider = Some(place);
         }
         if options.enable_rpc {
-            let methods = aggregator.methods(options, stores, watch);
+            let methods = aggregator.methods(options, stores, watch, poster.clone());
             let limits = rpc_limits(options, options.rpc_body_limit(), &options.rpc_server_timeouts);
             let place = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
-            let router = json_rpc::router(methods, limits);
+            let mut router = json_rpc::router(methods, limits);
+            if let Some(poster) = &poster {
+                router = router.merge(events(poster.clone(), aggregator.stop.clone()));
+            }
             aggregator.bound.rpc = Some(aggregator.serve(place, router, &options.rpc_server_timeouts));
         }
         if options.enable_rest {
@@ -151,6 +168,9 @@ impl Aggregator {
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
             let router = rest::router(Arc::new(RestSource(status.clone())), answers);
             aggregator.bound.rest = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
+        }
+        if let Some(poster) = poster {
+            aggregator.background.spawn(poster.run(aggregator.stop.clone()));
         }
         tokio::spawn(watch_process(
             metrics.clone(),
@@ -168,8 +188,15 @@ impl Aggregator {
         Ok(aggregator)
     }
 
-    fn methods(&self, options: &AggregatorOptions, stores: Stores, watch: Watch) -> Arc<DasMethods> {
-        let methods = Arc::new(DasMethods::new(stores, watch, PendingStores::new(chunked_bounds(options))));
+    fn methods(
+        &self,
+        options: &AggregatorOptions,
+        stores: Stores,
+        watch: Watch,
+        poster: Option<Poster>,
+    ) -> Arc<DasMethods> {
+        let pending = PendingStores::new(chunked_bounds(options));
+        let methods = Arc::new(DasMethods::new(stores, watch, pending).with_poster(poster));
         let idle = Arc::clone(&methods);
         self.every_idle_round(move || idle.drop_idle());
         methods
@@ -245,6 +272,7 @@ impl Server for Aggregator {
                 warn!(%error, "a server ended unexpectedly");
             }
         }
+        while self.background.join_next().await.is_some() {}
         let (bytes, batches) = self.fan_out.late();
         if batches > 0 {
             warn!(batches, bytes, "some members are left without batches that others certified");
@@ -294,25 +322,29 @@ fn load_store_key(options: &AggregatorOptions) -> Result<Option<StoreKey>, Start
     parsed.map(Some).map_err(|source| StartError::StoreKey { option: "file", source })
 }
 
-fn load_admission(options: &AggregatorOptions) -> Result<Admission, StartError> {
+fn load_admission(options: &AggregatorOptions, chain: Option<&ParentChain>) -> Result<Admission, StartError> {
     let data = &options.data_availability;
     if data.disable_signature_checking {
         return Ok(Admission::Anybody);
     }
-    let signers =
+    let mut signers =
         StoreSigners::from_options(&data.allowed_signers, &data.extra_signature_checking_public_key)?;
+    if let Some(chain) = chain {
+        signers = signers.with_registry(chain.registry());
+    }
     Ok(if signers.is_configured() { Admission::Signers(signers) } else { Admission::Members })
 }
 
 fn provider_methods(
     options: &AggregatorOptions,
     committee: &Committee,
+    chain: Option<&ParentChain>,
     stores: Stores,
     reads: Reads,
     key: Option<Arc<StoreKey>>,
 ) -> Result<ProviderMethods, StartError> {
     let server = &options.provider_server;
-    let mut keysets = Keysets::of(committee.keyset());
+    let mut keysets = Keysets::of(committee.keyset()).with_chain(chain.map(|chain| chain.keysets.clone()));
     for file in &server.keyset_files {
         let hash = keysets.add_file(Path::new(file))?;
         info!(file, keyset = %hash, "keyset of a former committee");

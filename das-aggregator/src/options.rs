@@ -4,6 +4,7 @@
 
 mod backends;
 mod check;
+mod choices;
 mod replaced;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
 
 pub use backends::{Backend, Backends};
+pub use choices::{Fallback, KeysetCheck};
 
 options! {
     /// All options of an aggregator.
@@ -51,11 +53,22 @@ options! {
         /// Storing and reading.
         data_availability: DataAvailabilityOptions,
 
+        ["Posting to the parent chain"]
+        /// Folder of what this aggregator keeps: keysets of the chain, and batches to be posted.
+        data_dir: PathBuf,
+        /// Posting.
+        post: PostOptions,
+
         ["A Nitro node's provider"]
         /// The provider server.
         provider_server: ProviderServerOptions,
+
+        ["Parent chain"]
         /// The parent chain.
         parent_chain: ParentChainOptions,
+        /// What a keyset of the committee that the contract does not take is, at the start: fatal, warn, or off. Later it is an
+        /// alarm.
+        keyset_check: KeysetCheck = "fatal",
 
         ["Limits"]
         /// Bounds on what clients can make this server hold.
@@ -174,6 +187,49 @@ options! {
         capacity: usize = "20000",
         /// Most memory used for them.
         max_bytes: ByteSize = "128MiB",
+    }
+}
+
+options! {
+    /// Posting batches for a sequencer (das_postBatch).
+    pub struct PostOptions {
+        /// Take batches with das_postBatch, have the committee certify them, and post the certificates to the contract.
+        enable: bool = "false",
+        /// The account that posts.
+        key: PosterKeyOptions,
+        /// What becomes of a batch that too few members sign: hold (it is tried again until they do), or calldata (it is
+        /// posted itself after post.fallback-after; only batches that begin with 0x00 are taken then).
+        fallback: Fallback = "hold",
+        /// How long members are asked before a batch is posted itself.
+        fallback_after: Duration = "10m0s",
+        /// Most transactions that are sent and in no block.
+        max_in_flight: usize = "4",
+        /// A transaction that is in no block for so long is replaced by one that offers more.
+        replace_after: Duration = "2m0s",
+        /// A transaction that is in no block is sent again this often.
+        resend_after: Duration = "30s",
+        /// Most that is paid for gas, base fee and tip together, gwei.
+        max_fee_gwei: f64 = "200",
+        /// Most tip, gwei; what others tip is paid up to this. A replacement may go beyond.
+        max_tip_gwei: f64 = "3",
+        /// Least tip, gwei.
+        min_tip_gwei: f64 = "0",
+        /// Gas on top of what is estimated, percent.
+        gas_margin: u64 = "25",
+        /// Raise an alarm when the account has less, ether.
+        min_balance_ether: f64 = "0.1",
+        /// Most batches that are not final.
+        max_queue_batches: usize = "4096",
+        /// Most bytes of batches that are not final.
+        max_queue_bytes: ByteSize = "1GiB",
+    }
+}
+
+options! {
+    /// The account that posts.
+    pub struct PosterKeyOptions {
+        /// File with its key in hex.
+        file: PathBuf,
     }
 }
 

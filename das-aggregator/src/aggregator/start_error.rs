@@ -3,12 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
+use das_chain::ChainError;
+use das_chain::parent::ParentError;
+use das_chain::poster_key::KeyError;
 use das_common::committee::{CommitteeError, Problem};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
 use thiserror::Error;
 
+use crate::post::queue::QueueError;
 use crate::provider::keysets::KeysetFileError;
 use crate::provider::token::SecretError;
 
@@ -70,6 +74,39 @@ pub enum StartError {
         "--provider-server.enable-da-writer: a writer signs store requests to the members; there is no store key"
     )]
     WriterWithoutKey,
+    /// The parent chain.
+    #[error(transparent)]
+    ParentChain(#[from] ParentError),
+    /// The contract does not take the committee's keyset.
+    #[error("the contract {inbox} does not take the committee's keyset: {text}")]
+    KeysetNotValid {
+        /// The contract.
+        inbox: String,
+        /// What it knows of the keyset.
+        text: String,
+    },
+    /// The contract does not say whether it takes the committee's keyset.
+    #[error(
+        "--parent-chain.sequencer-inbox-address: {inbox} cannot be asked for the committee's keyset: {source}"
+    )]
+    KeysetUnknown {
+        /// The contract.
+        inbox: String,
+        /// Why.
+        source: ChainError,
+    },
+    /// Something that posting needs.
+    #[error("--post.enable: posting needs --{option}")]
+    PostWithout {
+        /// What is missing.
+        option: &'static str,
+    },
+    /// The poster's key.
+    #[error("--post.key: {0}")]
+    PosterKey(KeyError),
+    /// The queue.
+    #[error("--data-dir: {0}")]
+    Queue(#[from] QueueError),
     /// A port.
     #[error("--{option}: cannot listen on {address}: {source}")]
     Bind {
@@ -96,7 +133,12 @@ impl Coded for StartError {
             | Self::TokenSecret { .. }
             | Self::HeaderBytes { .. } => fault::CONFIG_VALUE,
             Self::WriterWithoutKey => fault::STORE_KEY_MISSING,
-            Self::StoreKey { .. } => fault::KEY_MALFORMED,
+            Self::ParentChain(error) => error.fault(),
+            Self::KeysetNotValid { .. } => fault::CHAIN_KEYSET_INVALID,
+            Self::KeysetUnknown { source, .. } => source.fault(),
+            Self::PostWithout { .. } => fault::POST_OPTIONS,
+            Self::Queue(_) => fault::POST_QUEUE,
+            Self::PosterKey(_) | Self::StoreKey { .. } => fault::KEY_MALFORMED,
             Self::StoreKeyFile { .. } => fault::KEY_MISSING,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,

@@ -12,6 +12,9 @@ use das_common::telemetry::Meter;
 use das_common::wire::{BatchId, StoreResult};
 use parking_lot::Mutex;
 
+use crate::post::request::PostRequest;
+use crate::post::service::Poster;
+use crate::post::status::BatchStatus;
 use crate::store::{Stores, away_from_requests};
 use crate::watch::Watch;
 
@@ -21,6 +24,7 @@ pub struct DasMethods {
     watch: Watch,
     pending: Mutex<PendingStores>,
     meter: Meter,
+    poster: Option<Poster>,
 }
 
 impl Methods for DasMethods {
@@ -36,6 +40,8 @@ impl Methods for DasMethods {
             "commitChunkedStore" => self.metered(self.commit_chunked(params)).await,
             "healthCheck" => self.health_check(&params).await,
             "expirationPolicy" => self.expiration_policy(&params).await,
+            "postBatch" if self.poster.is_some() => self.post_batch(params).await,
+            "batchStatus" if self.poster.is_some() => self.batch_status(&params).await,
             _ => return None,
         })
     }
@@ -45,7 +51,13 @@ impl DasMethods {
     /// Serves stores; chunked ones are collected in `pending`. To be called after
     /// [`init_metrics`](das_common::telemetry::init_metrics).
     pub fn new(stores: Stores, watch: Watch, pending: PendingStores) -> Self {
-        Self { stores, watch, pending: Mutex::new(pending), meter: Meter::of_stores() }
+        Self { stores, watch, pending: Mutex::new(pending), meter: Meter::of_stores(), poster: None }
+    }
+
+    /// Serves `das_postBatch` and `das_batchStatus` too.
+    #[must_use]
+    pub fn with_poster(self, poster: Option<Poster>) -> Self {
+        Self { poster, ..self }
     }
 
     /// Forgets chunked stores that nothing is heard of. To be called from time to time.
@@ -154,6 +166,42 @@ impl DasMethods {
                  (data-availability.allowed-signers or .extra-signature-checking-public-key); use das_store",
             ),
             Some(key) => Ok(key.clone()),
+        }
+    }
+
+    async fn post_batch(&self, params: Params) -> Result<RawJson, RpcError> {
+        let Some(poster) = &self.poster else {
+            return Err(RpcError::method("this aggregator posts nothing"));
+        };
+        let request = PostRequest {
+            message: params.bytes(0)?,
+            timeout: params.uint64(1)?,
+            after_delayed: params.uint64(2)?,
+            prev_count: params.uint64(3)?,
+            new_count: params.uint64(4)?,
+        };
+        let signature = params.bytes(5)?;
+        params.at_most(6)?;
+        drop(params);
+        let (chain_id, inbox) = poster.place();
+        let hashed = request.clone();
+        let digest = away_from_requests(request.message.len(), move || hashed.digest(chain_id, &inbox)).await;
+        self.stores.admit(|| digest, &signature).await.map_err(refused)?;
+        let record = poster.take(request).await.map_err(refused)?;
+        Ok(RawJson::of(&BatchStatus::of(&record)))
+    }
+
+    async fn batch_status(&self, params: &Params) -> Result<RawJson, RpcError> {
+        let Some(poster) = &self.poster else {
+            return Err(RpcError::method("this aggregator posts nothing"));
+        };
+        let id = params.uint64(0)?;
+        params.at_most(1)?;
+        let queue = poster.queue().clone();
+        let record = away_from_requests(usize::MAX, move || queue.record(id)).await.map_err(refused)?;
+        match record {
+            Some(record) => Ok(RawJson::of(&BatchStatus::of(&record))),
+            None => Err(RpcError::method(format!("id: there is no batch {id} in the queue"))),
         }
     }
 

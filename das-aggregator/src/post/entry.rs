@@ -7,6 +7,9 @@ use super::fees::Fees;
 /// Keccak-256 of a signed transaction.
 pub type TxHash = [u8; 32];
 
+/// Until when a batch that is posted itself is promised: there is nobody whose promise could end.
+pub const FOR_EVER: u64 = u64::MAX;
+
 /// A block by number and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Block {
@@ -87,6 +90,11 @@ impl Entry {
     /// There is a new certificate. Where a transaction is under way, the one that replaces it carries it.
     pub fn certify(&mut self, until: u64) {
         self.certified = Some(until);
+    }
+
+    /// Whether what is posted names the committee's keyset: the batch itself does not.
+    pub fn needs_keyset(&self) -> bool {
+        self.certified != Some(FOR_EVER)
     }
 
     /// A first or a further transaction is about to be sent. All of one batch have one nonce, so that at most one of them

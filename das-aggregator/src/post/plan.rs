@@ -223,7 +223,7 @@ impl Planner<'_> {
                 }
                 Stage::Waiting if last_pending > Some(place) => blocked = true,
                 Stage::Waiting if self.is_ready(entry) && in_flight < self.policy.in_flight => {
-                    if !self.view.keyset_valid {
+                    if !self.view.keyset_valid && entry.needs_keyset() {
                         return self.hold(Hold::Keyset);
                     }
                     let Some(fees) = self.policy.fees.offer(self.view.market) else {
@@ -274,7 +274,7 @@ impl Planner<'_> {
             return self.step(Step::Certify { id });
         }
         if wrong || aged || waited >= self.policy.replace_after {
-            if !self.view.keyset_valid {
+            if !self.view.keyset_valid && entry.needs_keyset() {
                 return self.hold(Hold::Keyset);
             }
             match self.policy.fees.replacement(last.fees, self.view.market) {

@@ -1,9 +1,11 @@
-//! The keysets that batches on the chain may name: the committee's own, and those of former committees from files.
+//! The keysets that batches on the chain may name: the committee's own, those of former committees from files, and
+//! whatever the contract has ever taken.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use das_chain::keysets::{DirKeysets, KeysetReadError, Keysets as ChainKeysets};
 use das_common::data_hash::DataHash;
 use das_common::fault;
 use das_common::keyset::Keyset;
@@ -32,24 +34,37 @@ pub enum KeysetFileError {
     },
 }
 
-/// A keyset that nobody told us.
-#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
-#[error("keyset {hash} not found: {}", fault::PROVIDER_KEYSET.cure)]
-pub struct UnknownKeyset {
-    /// Its hash.
-    pub hash: DataHash,
+/// Why there is no keyset; trying again may help.
+#[derive(Debug, Clone, Error)]
+pub enum NoKeyset {
+    /// Nobody told us, and there is no chain to ask.
+    #[error("keyset {hash} not found: {}", fault::PROVIDER_KEYSET.cure)]
+    Unknown {
+        /// Its hash.
+        hash: DataHash,
+    },
+    /// The chain does not give it.
+    #[error(transparent)]
+    Chain(#[from] KeysetReadError),
 }
 
 /// Keysets by their hashes.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Keysets {
     known: HashMap<DataHash, Bytes>,
+    chain: Option<ChainKeysets<DirKeysets>>,
 }
 
 impl Keysets {
     /// The committee's own.
     pub fn of(keyset: &Keyset) -> Self {
-        Self { known: HashMap::from([(keyset.hash(), keyset.to_bytes().into())]) }
+        Self { known: HashMap::from([(keyset.hash(), keyset.to_bytes().into())]), chain: None }
+    }
+
+    /// Asks the contract about all others.
+    #[must_use]
+    pub fn with_chain(self, chain: Option<ChainKeysets<DirKeysets>>) -> Self {
+        Self { chain, ..self }
     }
 
     /// Adds the content of a file: the keyset's bytes as they are, or in hex as `dumpkeyset` prints them, with or
@@ -78,10 +93,19 @@ fn from_text(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl KeysetSource for Keysets {
-    type Error = UnknownKeyset;
+    type Error = NoKeyset;
 
-    async fn keyset(&self, hash: &DataHash) -> Result<Bytes, UnknownKeyset> {
-        self.known.get(hash).cloned().ok_or(UnknownKeyset { hash: *hash })
+    async fn keyset(&self, hash: &DataHash) -> Result<Bytes, NoKeyset> {
+        if let Some(known) = self.known.get(hash) {
+            return Ok(known.clone());
+        }
+        let Some(chain) = &self.chain else { return Err(NoKeyset::Unknown { hash: *hash }) };
+        match chain.get(*hash).await {
+            Ok(keyset) => Ok(Bytes::copy_from_slice(&keyset.bytes)),
+            // That it is none is for whoever recovers to say: nodes know the text.
+            Err(KeysetReadError::Form { bytes, .. }) => Ok(Bytes::copy_from_slice(&bytes)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -21,6 +21,12 @@ sol! {
         /// Batches posted.
         function batchCount() external view returns (uint256);
 
+        /// How far from its block a batch's messages may be.
+        function maxTimeVariation()
+            external
+            view
+            returns (uint256 delayBlocks, uint256 futureBlocks, uint256 delaySeconds, uint256 futureSeconds);
+
         /// Of the owner.
         function setValidKeyset(bytes calldata keysetBytes) external;
         /// Of the owner.

@@ -68,6 +68,8 @@ pub enum KeysetReadError {
     Form {
         /// Which keyset.
         hash: DataHash,
+        /// The bytes of which that is the hash.
+        bytes: Arc<[u8]>,
         /// What is wrong.
         source: KeysetError,
     },
@@ -165,7 +167,7 @@ fn read(hash: DataHash, bytes: Vec<u8>) -> Option<Result<ChainKeyset, KeysetRead
     let parsed = NitroKeyset::parse(&bytes);
     Some(match parsed {
         Ok(keyset) => Ok(ChainKeyset { hash, bytes, keyset }),
-        Err(source) => Err(KeysetReadError::Form { hash, source }),
+        Err(source) => Err(KeysetReadError::Form { hash, bytes: bytes.into(), source }),
     })
 }
 

@@ -14,6 +14,9 @@ pub mod keysets;
 pub mod names;
 pub mod parent;
 pub mod permission;
+pub mod poster_key;
 pub mod reader;
+pub mod revert;
+pub mod transaction;
 
 pub use error::ChainError;

@@ -169,7 +169,7 @@ impl ParentChain {
         let mut follower = None;
         loop {
             if follower.is_none() {
-                follower = self.from_now_on(&filter).await;
+                follower = self.follow_from_head(&filter).await;
             }
             let wait = match &mut follower {
                 Some(following) => match following.step().await {
@@ -195,7 +195,7 @@ impl ParentChain {
         }
     }
 
-    async fn from_now_on(&self, filter: &LogFilter) -> Option<Follower<Filtered>> {
+    async fn follow_from_head(&self, filter: &LogFilter) -> Option<Follower<Filtered>> {
         let head = self.reader.head().await.ok()?;
         let source = Filtered { reader: self.reader.clone(), filter: filter.clone() };
         Follower::new(source, follow::Settings::new(self.chain_id(), head.number), None).ok()

@@ -327,6 +327,63 @@ faults! {
     cause: "the directory cannot be read or written";
     cure: "check the directory, its owner and the disk; keysets are read from the chain meanwhile";
 
+    CHAIN_KEYSET_INVALID = "DAS-CHAIN-013": "the committee's keyset is not the valid one on the parent chain";
+    cause: "the owner has not set it yet, has invalidated it, or the committee file differs from what was set";
+    cure: "compare the hash with dastool committee; the owner sets the keyset with the calldata of dastool keyset-tx; --parent-chain.keyset-check = warn starts all the same";
+
+    ["Posting"]
+    POST_QUEUE = "DAS-POST-001": "the queue of batches to post cannot be used";
+    cause: "its folder cannot be read or written, is damaged, belongs to another contract, or another process has it";
+    cure: "see the message; nothing that was taken is lost as long as the folder is kept, so never delete it while batches wait";
+
+    POST_FOREIGN_NONCE = "DAS-POST-002": "another process posts with this account";
+    cause: "a nonce of a transaction under way was used by one that is not in the queue";
+    cure: "end the other process; one account posts from one place only. Then check which batches are on the chain";
+
+    POST_FOREIGN_BATCH = "DAS-POST-003": "another batch poster is at work";
+    cause: "the number of a batch under way was taken by a batch that is not in the queue";
+    cure: "end the other poster, or this one; one place decides the order of the batches";
+
+    POST_LOST = "DAS-POST-004": "the contract has fewer batches than it had for good";
+    cause: "the chain was reset, or the endpoints are of another chain with the same id";
+    cure: "check the endpoints; for a dev chain that was started anew give the aggregator an empty data folder";
+
+    POST_KEYSET = "DAS-POST-005": "the contract does not take the committee's keyset";
+    cause: "it was never set, or was invalidated; a batch that names it would be refused at our cost";
+    cure: "the owner sets it with the calldata that dastool keyset-tx prints; posting goes on by itself";
+
+    POST_FEES = "DAS-POST-006": "the parent chain is too expensive";
+    cause: "its fee is above post.max-fee-gwei";
+    cure: "wait, or raise the limit; batches stay in the queue, and their certificates are renewed when needed";
+
+    POST_BALANCE = "DAS-POST-007": "the posting account runs out of funds";
+    cause: "it has less than post.min-balance-ether";
+    cure: "send it ether";
+
+    POST_BALANCE_GONE = "DAS-POST-008": "the posting account cannot pay for a transaction";
+    cause: "a node says that its funds are insufficient";
+    cure: "send it ether; posting goes on by itself";
+
+    POST_REVERT = "DAS-POST-009": "the contract refuses a batch";
+    cause: "the message has the contract's error and what it means";
+    cure: "see docs/rollup.md for each error; the batches behind it wait, in order";
+
+    POST_REFUSED = "DAS-POST-010": "a node of the parent chain does not take a transaction";
+    cause: "the message has its words";
+    cure: "if it lasts, name another endpoint; the transaction is sent again by itself";
+
+    POST_KEY = "DAS-POST-011": "a transaction cannot be signed";
+    cause: "the remote signer does not answer, or answers with something else than what was asked for";
+    cure: "see the message; bring the signer back, posting goes on by itself";
+
+    POST_UNCERTIFIED = "DAS-POST-012": "the committee does not certify a batch";
+    cause: "fewer members sign than are needed";
+    cure: "see DAS-QUORUM alarms for who; it is tried again, and posted itself after post.fallback-after where post.fallback = calldata";
+
+    POST_OPTIONS = "DAS-POST-013": "batches cannot be posted with these options";
+    cause: "posting needs a parent chain, a contract, a data folder, the poster's key, a store key and named signers";
+    cure: "give the option that the message names";
+
     ["Programs"]
     PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
     cause: "a mistake in the program; the request it worked on failed";

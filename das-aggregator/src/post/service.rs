@@ -1,0 +1,630 @@
+//! The poster at work: it looks at the chain, decides by the [`plan`](super::plan), writes down what it decided, and does it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{Address, Bytes as ChainBytes, U256};
+use alloy_sol_types::SolCall;
+use bytes::Bytes;
+use das_chain::ChainError;
+use das_chain::contract::SequencerInbox as Inbox;
+use das_chain::poster_key::PosterKey;
+use das_chain::revert;
+use das_chain::transaction::Eip1559;
+use das_common::alarm::Alarms;
+use das_common::certificate::Certificate;
+use das_common::data_hash::DataHash;
+use das_common::fault::{self, Coded, Fault};
+use das_common::store_auth::StoreKey;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::chain::{Look, PosterChain, Sent};
+use super::entry::{Attempt, Entry, FOR_EVER, Stage};
+use super::fees::{FeeLimits, Fees};
+use super::plan::{Hold, Policy, Step, plan};
+use super::queue::{Bounds, Queue, QueueError, Record};
+use super::request::PostRequest;
+use crate::api::status::unix_now;
+use crate::store::{Stores, away_from_requests};
+
+/// A week: nodes ignore a batch whose certificate ends earlier than this after the latest time its messages can name.
+const NODES_WANT: u64 = 7 * 24 * 3600;
+/// What is kept in reserve beyond that.
+const RESERVE: u64 = 24 * 3600;
+/// What the contract allows until it could be asked: as far as any chain's goes.
+const FUTURE_UNKNOWN: u64 = 24 * 3600;
+/// How often the contract is asked for it.
+const FUTURE_EVERY: Duration = Duration::from_secs(3600);
+/// Batches that are certified at once.
+const CERTIFY_AT_ONCE: usize = 4;
+/// Wait before a batch that the committee did not certify is tried again.
+const CERTIFY_AGAIN: Duration = Duration::from_secs(3);
+/// Longest wait between two looks at the chain while it is away.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Gas of a post beside its data: what is measured is up to 190 000.
+const BASE_GAS: u64 = 300_000;
+/// Gas of a byte of data at most, by the rule for transactions that are mostly data.
+const BYTE_GAS: u64 = 40;
+
+/// What the operator decided.
+#[derive(Debug, Clone)]
+pub struct PostSettings {
+    /// Where a batch is posted itself after this time without enough signatures; none: it is held.
+    pub fallback_after: Option<Duration>,
+    /// Most batches that are submitted and not in a block.
+    pub in_flight: usize,
+    /// A transaction that is in no block for so long is replaced.
+    pub replace_after: Duration,
+    /// ... and sent again after this time.
+    pub resend_after: Duration,
+    /// What may be paid.
+    pub fees: FeeLimits,
+    /// Percent on top of the estimated gas.
+    pub gas_margin: u64,
+    /// An alarm is raised below this, wei.
+    pub least_balance: U256,
+    /// How often the chain is looked at.
+    pub every: Duration,
+    /// Bounds of the queue.
+    pub bounds: Bounds,
+    /// Longest batch, bytes.
+    pub max_batch_bytes: usize,
+}
+
+struct Shared {
+    queue: Queue,
+    chain: PosterChain,
+    key: PosterKey,
+    store_key: Arc<StoreKey>,
+    stores: Stores,
+    settings: PostSettings,
+    alarms: Alarms,
+    wake: Notify,
+    /// `futureSeconds` of the contract, and when it was read.
+    future: Mutex<Option<(u64, Instant)>>,
+    last: Mutex<Option<Look>>,
+}
+
+/// Posts batches. Cheap to clone.
+#[derive(Clone)]
+pub struct Poster(Arc<Shared>);
+
+/// What is needed to post.
+pub struct PosterParts {
+    /// The durable queue.
+    pub queue: Queue,
+    /// The chain.
+    pub chain: PosterChain,
+    /// Signs transactions.
+    pub key: PosterKey,
+    /// Signs store requests to the members.
+    pub store_key: Arc<StoreKey>,
+    /// Certifies.
+    pub stores: Stores,
+    /// What the operator decided.
+    pub settings: PostSettings,
+    /// Hears of what is wrong.
+    pub alarms: Alarms,
+}
+
+type Certified = (u64, Result<Certificate, String>);
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Certifications under way, and those that failed not long ago.
+#[derive(Default)]
+struct Certifying {
+    tasks: JoinSet<Certified>,
+    under_way: HashSet<u64>,
+    not_before: HashMap<u64, Instant>,
+}
+
+impl Poster {
+    /// Nothing is done before [`Poster::run`].
+    pub fn new(parts: PosterParts) -> Self {
+        let PosterParts { queue, chain, key, store_key, stores, settings, alarms } = parts;
+        Self(Arc::new(Shared {
+            queue,
+            chain,
+            key,
+            store_key,
+            stores,
+            settings,
+            alarms,
+            wake: Notify::new(),
+            future: Mutex::default(),
+            last: Mutex::default(),
+        }))
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    /// Id and contract that requests are signed for.
+    pub fn place(&self) -> (u64, [u8; 20]) {
+        (self.0.chain.endpoints.chain_id(), self.0.chain.inbox.into_array())
+    }
+
+    /// The account that posts.
+    pub fn account(&self) -> Address {
+        self.0.chain.account
+    }
+
+    /// The chain as it was looked at last.
+    pub fn last_look(&self) -> Option<Look> {
+        self.0.last.lock().clone()
+    }
+
+    /// Changes of batches from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Record> {
+        self.0.queue.changes()
+    }
+
+    /// Takes a batch: when this returns, it is on disk and will be posted. The request's signature was checked.
+    pub async fn take(&self, request: PostRequest) -> Result<Record, QueueError> {
+        let shared = Arc::clone(&self.0);
+        let (chain_id, inbox) = self.place();
+        let now = unix_now();
+        let settings = &self.0.settings;
+        let least_timeout = now + self.least_life();
+        request.check(settings.max_batch_bytes, least_timeout, settings.fallback_after.is_some())?;
+        let taken = away_from_requests(usize::MAX, move || {
+            let digest = request.digest(chain_id, &inbox);
+            let data_hash = DataHash::of(&request.message);
+            shared.queue.push(&request, &digest, &data_hash, now, shared.settings.bounds)
+        });
+        let (record, is_new) = taken.await?;
+        if is_new {
+            info!(batch = record.entry.id, hash = %DataHash::from_bytes(record.data_hash), "batch taken for posting");
+            self.0.wake.notify_one();
+        }
+        Ok(record)
+    }
+
+    /// How long a certificate must last from now on to be posted, seconds.
+    fn least_life(&self) -> u64 {
+        let future = self.0.future.lock().map_or(FUTURE_UNKNOWN, |(future, _)| future);
+        // It may take until the replacement is due before it is in a block.
+        future + NODES_WANT + RESERVE + self.0.settings.replace_after.as_secs()
+    }
+
+    /// Works until stopped.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut certifying = Certifying::default();
+        let mut failures = 0_u32;
+        loop {
+            let every = self.0.settings.every;
+            let wait = match self.round(&mut certifying).await {
+                Ok(()) => {
+                    failures = 0;
+                    every
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.tell(&error, failures);
+                    (every * 2_u32.saturating_pow(failures.min(6))).min(LONGEST_WAIT).max(every)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.wake.notified() => {}
+                Some(done) = certifying.tasks.join_next(), if !certifying.tasks.is_empty() => {
+                    if let Ok(done) = done
+                        && let Err(error) = self.certified(done, &mut certifying).await
+                    {
+                        self.tell(&error.into(), 1);
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn tell(&self, error: &RoundError, failures: u32) {
+        match error {
+            RoundError::Queue(error) => self.0.alarms.raise_fault(fault::POST_QUEUE, error.to_string()),
+            // Nobody answering is told by the endpoints; a chain that moves is looked at again.
+            RoundError::Chain(error) if error.is_away() || matches!(error, ChainError::Unsettled { .. }) => {}
+            RoundError::Chain(error) if failures == 3 => {
+                warn!(code = error.fault().code, %error, "the parent chain cannot be looked at for posting");
+            }
+            RoundError::Chain(_) => {}
+        }
+    }
+
+    async fn round(&self, certifying: &mut Certifying) -> Result<(), RoundError> {
+        let records = self.0.queue.active();
+        let attempts: Vec<_> =
+            records.iter().flat_map(|record| attempts_of(&record.entry)).map(|a| a.tx).collect();
+        self.refresh_future().await;
+        let looked = self.0.chain.look(&attempts).await;
+        if let Err(error) = &looked {
+            // The committee can be asked meanwhile.
+            self.certify_waiting(&records, certifying);
+            return Err(error.clone().into());
+        }
+        let look = looked?;
+        self.watch_balance(look.balance);
+        let entries: Vec<Entry> = records.iter().map(|record| record.entry.clone()).collect();
+        let policy = Policy {
+            in_flight: self.0.settings.in_flight,
+            replace_after: self.0.settings.replace_after.as_secs(),
+            resend_after: self.0.settings.resend_after.as_secs(),
+            least_life: self.least_life(),
+            fees: self.0.settings.fees,
+        };
+        // A block's time may be ahead of this clock, and the contract goes by it.
+        let now = unix_now().max(look.time);
+        let decided = plan(&entries, self.0.queue.least_batches(), &look.view, &policy, now);
+        self.show_hold(decided.hold);
+        *self.0.last.lock() = Some(look.clone());
+        let by_id: HashMap<u64, &Record> = records.iter().map(|record| (record.entry.id, record)).collect();
+        let again =
+            decided.steps.iter().any(|step| !matches!(step, Step::Certify { .. } | Step::Resend { .. }));
+        for step in decided.steps {
+            if !self.act(step, &by_id, &look, now, certifying).await? {
+                return Ok(());
+            }
+        }
+        if again {
+            // What was seen is written down: the next decision need not wait.
+            self.0.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// One step; false: what comes after it would not do now.
+    async fn act(
+        &self,
+        step: Step,
+        records: &HashMap<u64, &Record>,
+        look: &Look,
+        now: u64,
+        certifying: &mut Certifying,
+    ) -> Result<bool, RoundError> {
+        match step {
+            Step::Certify { id } => {
+                if let Some(record) = records.get(&id) {
+                    self.certify(record, certifying);
+                }
+            }
+            Step::Submit { id, nonce, sequence, fees } => {
+                if let Some(record) = records.get(&id) {
+                    return self.submit(record, nonce, sequence, fees, look, now).await;
+                }
+            }
+            Step::Resend { id } => {
+                let resent = self.update(id, move |record| record.entry.sent_again(now)).await?;
+                if let Some(last) = resent.as_ref().and_then(|record| attempts_of(&record.entry).last()) {
+                    self.send(id, last).await?;
+                }
+            }
+            Step::Include { id, tx, block } => {
+                info!(batch = id, tx = %hex(&tx), block = block.number, "batch is on the parent chain");
+                self.0.alarms.clear(fault::POST_REVERT.code);
+                let change = move |record: &mut Record| {
+                    record.entry.included(tx, block);
+                    record.problem = None;
+                };
+                self.update(id, change).await?;
+            }
+            Step::Vanish { id } => {
+                warn!(batch = id, "the block with this batch is gone: it is sent again");
+                self.update(id, |record| record.entry.vanished()).await?;
+            }
+            Step::Revert { id, tx, block } => {
+                let text = format!("transaction {} in block {} did nothing", hex(&tx), block.number);
+                self.0.alarms.raise_fault(fault::POST_REVERT, format!("batch {id}: {text}"));
+                let change = move |record: &mut Record| {
+                    record.entry.reverted();
+                    record.problem = Some(text);
+                };
+                self.update(id, change).await?;
+            }
+            Step::Finalize { id } => {
+                self.update(id, |record| record.entry.finalized()).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn submit(
+        &self,
+        record: &Record,
+        nonce: u64,
+        sequence: u64,
+        fees: Fees,
+        look: &Look,
+        now: u64,
+    ) -> Result<bool, RoundError> {
+        let id = record.entry.id;
+        let (data, until) = match (&record.certificate, record.as_data) {
+            (_, true) => match self.payload(id).await? {
+                Some(payload) => (payload, FOR_EVER),
+                None => return Ok(false),
+            },
+            (Some(certificate), false) => {
+                (Bytes::from(certificate.clone()), record.entry.certified.unwrap_or(0))
+            }
+            (None, false) => return Ok(false),
+        };
+        let call = Inbox::addSequencerL2BatchFromOriginCall {
+            sequenceNumber: U256::from(sequence),
+            data: data.into(),
+            afterDelayedMessagesRead: U256::from(record.after_delayed),
+            gasRefunder: Address::ZERO,
+            prevMessageCount: U256::from(record.prev_count),
+            newMessageCount: U256::from(record.new_count),
+        };
+        let input = ChainBytes::from(call.abi_encode());
+        let is_next = sequence == look.view.batches && nonce == look.view.nonce;
+        let gas = if is_next {
+            match self.0.chain.estimate(&input).await {
+                Ok(gas) => gas.saturating_add(gas / 100 * self.0.settings.gas_margin),
+                Err(ChainError::Reverted { data, message }) => {
+                    let reason = revert::explain(&data).unwrap_or(message);
+                    self.problem(id, fault::POST_REVERT, format!("the contract would refuse it: {reason}"))
+                        .await?;
+                    return Ok(false);
+                }
+                Err(ChainError::Refused { message, .. }) => {
+                    self.problem(id, refusal(&message), format!("gas cannot be estimated: {message}"))
+                        .await?;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            // Behind others that are in no block yet, an estimate would only say that it is not its turn.
+            BASE_GAS.saturating_add(BYTE_GAS.saturating_mul(input.len() as u64))
+        };
+        let transaction = Eip1559 {
+            chain_id: self.0.chain.endpoints.chain_id(),
+            nonce,
+            max_priority_fee_per_gas: fees.tip,
+            max_fee_per_gas: fees.max,
+            gas_limit: gas,
+            to: self.0.chain.inbox,
+            value: U256::ZERO,
+            data: input,
+        };
+        let signed = match self.0.key.sign(&transaction).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.problem(id, fault::POST_KEY, format!("it cannot be signed: {error}")).await?;
+                return Ok(false);
+            }
+        };
+        self.0.alarms.clear(fault::POST_KEY.code);
+        let attempt =
+            Attempt { tx: signed.hash.0, raw: signed.raw.to_vec(), fees, sequence, sent: now, until };
+        let written = attempt.clone();
+        let written = self.update(id, move |record| record.entry.submitted(nonce, written)).await?;
+        if written.is_none() {
+            return Ok(false);
+        }
+        info!(
+            batch = id, sequence, nonce, tx = %signed.hash, max_fee = fees.max, tip = fees.tip, gas,
+            "batch sent to the parent chain"
+        );
+        self.send(id, &attempt).await
+    }
+
+    async fn send(&self, id: u64, attempt: &Attempt) -> Result<bool, RoundError> {
+        match self.0.chain.send(&attempt.raw).await? {
+            Sent::Taken => {
+                for fault in [fault::POST_REFUSED, fault::POST_BALANCE_GONE] {
+                    self.0.alarms.clear(fault.code);
+                }
+                self.update(id, |record| record.problem = None).await?;
+                Ok(true)
+            }
+            Sent::Refused(message) => {
+                self.problem(id, refusal(&message), format!("a node does not take it: {message}")).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn problem(&self, id: u64, fault: &'static Fault, text: String) -> Result<(), RoundError> {
+        self.0.alarms.raise_fault(fault, format!("batch {id}: {text}"));
+        self.update(id, |record| record.problem = Some(text)).await?;
+        Ok(())
+    }
+
+    fn certify_waiting(&self, records: &[Record], certifying: &mut Certifying) {
+        let needed = unix_now() + self.least_life();
+        for record in records {
+            let is_good = record.entry.certified.is_some_and(|until| until >= needed);
+            if record.entry.stage == Stage::Waiting && !is_good {
+                self.certify(record, certifying);
+            }
+        }
+    }
+
+    fn certify(&self, record: &Record, certifying: &mut Certifying) {
+        let id = record.entry.id;
+        let waits = certifying.not_before.get(&id).is_some_and(|time| Instant::now() < *time);
+        if waits || certifying.under_way.len() >= CERTIFY_AT_ONCE || !certifying.under_way.insert(id) {
+            return;
+        }
+        // What was asked for is what it shall be kept for from when it was taken; later it is as long from then.
+        let now = unix_now();
+        let asked = record.timeout.saturating_sub(record.received);
+        let timeout = match record.timeout >= now + self.least_life() {
+            true => record.timeout,
+            false => now + asked.max(self.least_life() + RESERVE),
+        };
+        let poster = self.clone();
+        certifying.tasks.spawn(async move { (id, poster.ask_committee(id, timeout).await) });
+    }
+
+    async fn ask_committee(&self, id: u64, timeout: u64) -> Result<Certificate, String> {
+        let payload = self.payload(id).await.map_err(|error| error.to_string())?;
+        let payload = payload.ok_or("the batch is final already")?;
+        let stored = self.0.stores.store_as_ourselves(payload, timeout, Arc::clone(&self.0.store_key)).await;
+        stored.map_err(|error| error.to_string())
+    }
+
+    async fn certified(
+        &self,
+        (id, outcome): Certified,
+        certifying: &mut Certifying,
+    ) -> Result<(), QueueError> {
+        certifying.under_way.remove(&id);
+        match outcome {
+            Ok(certificate) => {
+                certifying.not_before.remove(&id);
+                let until = certificate.timeout;
+                let change = move |record: &mut Record| {
+                    record.certificate = Some(certificate.to_bytes().to_vec());
+                    record.failing_since = None;
+                    record.problem = None;
+                    record.entry.certify(until);
+                };
+                self.update(id, change).await?;
+                self.0.alarms.clear(fault::POST_UNCERTIFIED.code);
+            }
+            Err(error) => {
+                certifying.not_before.insert(id, Instant::now() + CERTIFY_AGAIN);
+                let (now, after) = (unix_now(), self.0.settings.fallback_after);
+                let text = format!("the committee does not certify it: {error}");
+                let change = {
+                    let text = text.clone();
+                    move |record: &mut Record| {
+                        let since = *record.failing_since.get_or_insert(now);
+                        record.problem = Some(text);
+                        if after.is_some_and(|after| now.saturating_sub(since) >= after.as_secs()) {
+                            record.as_data = true;
+                            record.problem = None;
+                            record.entry.certify(FOR_EVER);
+                        }
+                    }
+                };
+                let record = self.update(id, change).await?;
+                match record.is_some_and(|record| record.as_data) {
+                    true => warn!(batch = id, "too few members sign: the batch itself is posted"),
+                    false => {
+                        self.0.alarms.raise_fault(fault::POST_UNCERTIFIED, format!("batch {id}: {text}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn refresh_future(&self) {
+        let is_fresh = self.0.future.lock().is_some_and(|(_, read)| read.elapsed() < FUTURE_EVERY);
+        if is_fresh {
+            return;
+        }
+        if let Ok(future) = self.0.chain.future().await {
+            *self.0.future.lock() = Some((future.as_secs(), Instant::now()));
+        }
+    }
+
+    fn watch_balance(&self, balance: U256) {
+        metrics::gauge!("das_post_balance_ether").set(f64::from(balance) / 1e18);
+        match balance < self.0.settings.least_balance {
+            true => self.0.alarms.raise_fault(
+                fault::POST_BALANCE,
+                format!("{} has {} ether", self.0.chain.account, ether(balance)),
+            ),
+            false => self.0.alarms.clear(fault::POST_BALANCE.code),
+        }
+    }
+
+    fn show_hold(&self, hold: Option<Hold>) {
+        let (batches, bytes) = self.0.queue.size();
+        metrics::gauge!("das_post_queue_batches").set(batches as f64);
+        metrics::gauge!("das_post_queue_bytes").set(bytes as f64);
+        let raised = hold.map(|hold| match hold {
+            Hold::ForeignNonce { nonce } => (
+                fault::POST_FOREIGN_NONCE,
+                format!(
+                    "nonce {nonce} of {} was used by a transaction that is not ours",
+                    self.0.chain.account
+                ),
+            ),
+            Hold::ForeignBatch { sequence } => (
+                fault::POST_FOREIGN_BATCH,
+                format!("batch number {sequence} was taken by a batch that is not in the queue"),
+            ),
+            Hold::Lost { batches, least } => {
+                (fault::POST_LOST, format!("the contract has {batches} batches, and it had {least} for good"))
+            }
+            Hold::Keyset => {
+                (fault::POST_KEYSET, format!("the contract does not take keyset {}", self.0.chain.keyset))
+            }
+            Hold::Fees => (fault::POST_FEES, "the parent chain asks more than may be paid".to_owned()),
+        });
+        let code = raised.as_ref().map(|(fault, _)| fault.code);
+        let all = [
+            fault::POST_FOREIGN_NONCE,
+            fault::POST_FOREIGN_BATCH,
+            fault::POST_LOST,
+            fault::POST_KEYSET,
+            fault::POST_FEES,
+        ];
+        for fault in all.iter().filter(|fault| Some(fault.code) != code) {
+            self.0.alarms.clear(fault.code);
+        }
+        if let Some((fault, text)) = raised {
+            self.0.alarms.raise_fault(fault, text);
+        }
+    }
+
+    async fn update(
+        &self,
+        id: u64,
+        change: impl FnOnce(&mut Record) + Send + 'static,
+    ) -> Result<Option<Record>, QueueError> {
+        let queue = self.0.queue.clone();
+        away_from_requests(usize::MAX, move || queue.update(id, change)).await
+    }
+
+    async fn payload(&self, id: u64) -> Result<Option<Bytes>, QueueError> {
+        let queue = self.0.queue.clone();
+        away_from_requests(usize::MAX, move || queue.payload(id)).await
+    }
+}
+
+/// The transactions of a batch that may have reached somebody.
+pub fn attempts_of(entry: &Entry) -> &[Attempt] {
+    match &entry.stage {
+        Stage::Submitted { attempts, .. } | Stage::Included { attempts, .. } => attempts,
+        Stage::Waiting | Stage::Final { .. } => &[],
+    }
+}
+
+fn refusal(message: &str) -> &'static Fault {
+    match message.to_ascii_lowercase().contains("insufficient funds") {
+        true => fault::POST_BALANCE_GONE,
+        false => fault::POST_REFUSED,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const_hex::encode_prefixed(bytes)
+}
+
+/// Wei as ether, to six places.
+fn ether(wei: U256) -> String {
+    let micro = wei / U256::from(1_000_000_000_000_u64);
+    let million = U256::from(1_000_000);
+    format!("{}.{:06}", micro / million, (micro % million).saturating_to::<u64>())
+}

@@ -1,0 +1,140 @@
+//! How far a batch is, as it is told to those who ask.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::routing::get;
+use futures::stream::{self, Stream, StreamExt};
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::entry::Stage;
+use super::queue::Record;
+use super::service::{Poster, attempts_of};
+
+/// A stream that nothing happens on says so this often, so that nobody takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The answer of `das_batchStatus`, and the data of each event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchStatus {
+    /// Names the batch at this aggregator.
+    pub id: u64,
+    /// `received`, `certified`, `submitted`, `included` or `final`.
+    pub stage: &'static str,
+    /// Of the batch.
+    pub data_hash: String,
+    /// Bytes of the batch.
+    pub length: u64,
+    /// When it was taken, unix seconds.
+    pub received_at: u64,
+    /// The certificate that is, or will be, posted.
+    pub certificate: Option<String>,
+    /// Until when its signers keep the batch, unix seconds.
+    pub certified_until: Option<u64>,
+    /// `certificate`, or `calldata` for a batch that is posted itself.
+    pub posted_as: &'static str,
+    /// The transaction that is on the chain, or that was sent last.
+    pub transaction: Option<String>,
+    /// Its nonce.
+    pub nonce: Option<u64>,
+    /// The batch's number by the contract.
+    pub sequence_number: Option<u64>,
+    /// How many transactions were sent for it, of which the chain takes one.
+    pub attempts: usize,
+    /// Where it is on the chain.
+    pub block: Option<BlockStatus>,
+    /// What is in its way.
+    pub problem: Option<String>,
+}
+
+/// A block of the parent chain.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockStatus {
+    /// Height.
+    pub number: u64,
+    /// Hash.
+    pub hash: String,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const_hex::encode_prefixed(bytes)
+}
+
+impl BatchStatus {
+    /// Of a batch of the queue.
+    pub fn of(record: &Record) -> Self {
+        let entry = &record.entry;
+        let attempts = attempts_of(entry);
+        let (stage, nonce, tx, block) = match &entry.stage {
+            Stage::Waiting if entry.certified.is_none() => ("received", None, None, None),
+            Stage::Waiting => ("certified", None, None, None),
+            Stage::Submitted { nonce, .. } => {
+                ("submitted", Some(*nonce), attempts.last().map(|last| last.tx), None)
+            }
+            Stage::Included { nonce, tx, block, .. } => ("included", Some(*nonce), Some(*tx), Some(*block)),
+            Stage::Final { tx, block, .. } => ("final", None, Some(*tx), Some(*block)),
+        };
+        let sequence_number = match &entry.stage {
+            Stage::Final { sequence, .. } => Some(*sequence),
+            _ => attempts.iter().find(|attempt| Some(attempt.tx) == tx).map(|attempt| attempt.sequence),
+        };
+        Self {
+            id: entry.id,
+            stage,
+            data_hash: hex(&record.data_hash),
+            length: record.length,
+            received_at: record.received,
+            certificate: record.certificate.as_deref().filter(|_| !record.as_data).map(hex),
+            certified_until: entry.certified.filter(|_| entry.needs_keyset()),
+            posted_as: if record.as_data { "calldata" } else { "certificate" },
+            transaction: tx.as_ref().map(|tx| hex(tx)),
+            nonce,
+            sequence_number,
+            attempts: attempts.len(),
+            block: block.map(|block| BlockStatus { number: block.number, hash: hex(&block.hash) }),
+            problem: record.problem.clone(),
+        }
+    }
+}
+
+/// `GET /batches/events`: server-sent events. First how far each batch is that is not final, then every change.
+pub fn events(poster: Poster, stop: CancellationToken) -> Router {
+    Router::new().route("/batches/events", get(stream_events)).with_state(Arc::new((poster, stop)))
+}
+
+async fn stream_events(
+    State(shared): State<Arc<(Poster, CancellationToken)>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (poster, stop) = &*shared;
+    // Subscribed before the state is read: what changes in between is told twice rather than never.
+    let changes = poster.changes();
+    let now: Vec<Event> = poster.queue().active().iter().map(event).collect();
+    let changed = stream::unfold(changes, |mut changes| async move {
+        match changes.recv().await {
+            Ok(record) => Some((event(&record), changes)),
+            // Who reads too slowly is told that something is missing, and asks das_batchStatus for it.
+            Err(RecvError::Lagged(missed)) => {
+                let event = Event::default().event("missed").data(Cow::from(missed.to_string()));
+                Some((event, changes))
+            }
+            Err(RecvError::Closed) => None,
+        }
+    });
+    let all = stream::iter(now).chain(changed).map(Ok).take_until(stop.clone().cancelled_owned());
+    Sse::new(all).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn event(record: &Record) -> Event {
+    let status = BatchStatus::of(record);
+    let data = serde_json::to_string(&status).expect("numbers and texts have a JSON form");
+    Event::default().event("batch").id(status.id.to_string()).data(data)
+}
