@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::index::{Applied, Index, fault_of};
 use crate::reading::{BatchReader, ReadingError, ReadingOptions};
-use crate::types::{Batches, IndexError};
+use crate::types::{Batches, IndexError, PostedBatch};
 
 /// The contract's events that are followed: batches, rights and keysets.
 pub const EVENTS: [B256; 5] = [
@@ -95,6 +95,11 @@ pub enum FollowError {
 }
 
 impl FollowError {
+    /// Whether trying again is of no use.
+    fn stays(&self) -> bool {
+        matches!(self, Self::Position(_) | Self::Index(IndexError::Damaged { .. }))
+    }
+
     fn as_chain(&self) -> Option<&ChainError> {
         match self {
             Self::Chain(error) | Self::Reading(ReadingError::Chain(error)) => Some(error),
@@ -157,6 +162,25 @@ impl ChainSource for Watched {
     }
 }
 
+/// The chain as it is gone along.
+struct Way {
+    follower: Follower<Watched>,
+    batches: BatchReader,
+    /// The follower reported what the index may not have.
+    is_ahead: bool,
+}
+
+impl Way {
+    async fn read(&mut self) -> Result<(Step, Vec<PostedBatch>), FollowError> {
+        let step = self.follower.step().await?;
+        let batches = match &step {
+            Step::Advanced { logs, .. } => self.batches.read(logs).await?,
+            Step::RolledBack { .. } | Step::Reset { .. } | Step::AtHead { .. } => Vec::new(),
+        };
+        Ok((step, batches))
+    }
+}
+
 /// What is going on, for the log and the alarms.
 #[derive(Default)]
 struct State {
@@ -182,7 +206,8 @@ impl ChainFollower {
         self
     }
 
-    /// Until stopped. An error means that the index's position cannot be used; everything else passes.
+    /// Until stopped; then nothing is being written any more. An error means that the index is damaged or its position of
+    /// no use; everything else passes.
     pub async fn run(self, stop: CancellationToken) -> Result<(), FollowError> {
         let followed = *self.index.followed();
         let filter = LogFilter::events(followed.inbox, &EVENTS);
@@ -193,31 +218,28 @@ impl ChainFollower {
             far_below: self.options.far_below,
             ..Settings::new(followed.chain_id, followed.start)
         };
-        let mut follower = Follower::new(source, settings, self.index.position()?)?;
-        let mut batches = BatchReader::new(self.reader.clone(), followed.inbox, self.options.reading);
+        let mut way = Way {
+            follower: Follower::new(source, settings, self.index.position()?)?,
+            batches: BatchReader::new(self.reader.clone(), followed.inbox, self.options.reading),
+            is_ahead: false,
+        };
         let mut state = State::default();
         loop {
-            let outcome = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                outcome = self.step(&mut follower, &mut batches) => outcome,
-            };
-            let pause = match outcome {
-                Ok((step, applied)) => {
+            let pause = match self.step(&mut way, &stop).await {
+                Ok(None) => return Ok(()),
+                Ok(Some((step, applied))) => {
                     self.went_on(&mut state, &step, &applied);
-                    let is_at_head = matches!(*step, Step::AtHead { .. });
-                    is_at_head.then_some(self.options.poll)
-                }
-                Err(error) => {
-                    let pause = self.failed(&mut state, &error);
-                    match self.index.position() {
-                        Ok(position) => follower.rewind(position)?,
-                        // What the step did may or may not be written: nothing goes on before that can be told.
-                        Err(error) => return Err(error.into()),
+                    match *step {
+                        Step::AtHead { .. } => self.options.poll,
+                        _ => continue,
                     }
-                    Some(pause)
+                }
+                Err(error) if error.stays() => return Err(error),
+                Err(error) => {
+                    way.is_ahead = true;
+                    self.failed(&mut state, &error)
                 }
             };
-            let Some(pause) = pause else { continue };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
@@ -225,23 +247,28 @@ impl ChainFollower {
         }
     }
 
+    /// The next step, read and written; none: stopped.
     async fn step(
         &self,
-        follower: &mut Follower<Watched>,
-        reader: &mut BatchReader,
-    ) -> Result<(Arc<Step>, Applied), FollowError> {
-        let step = Arc::new(follower.step().await?);
-        let batches = match &*step {
-            Step::Advanced { logs, .. } => reader.read(logs).await?,
-            Step::RolledBack { .. } | Step::Reset { .. } | Step::AtHead { .. } => Vec::new(),
+        way: &mut Way,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Arc<Step>, Applied)>, FollowError> {
+        if way.is_ahead {
+            way.follower.rewind(self.index.position()?)?;
+            way.is_ahead = false;
+        }
+        let (step, batches) = tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            read = way.read() => read?,
         };
+        let step = Arc::new(step);
         let (index, to_apply) = (Arc::clone(&self.index), Arc::clone(&step));
         let applied = tokio::task::spawn_blocking(move || index.apply(&to_apply, &batches)).await;
         let applied = applied.map_err(|_| FollowError::Lost)??;
         for observer in &self.observers {
             observer.observe(&step).await;
         }
-        Ok((step, applied))
+        Ok(Some((step, applied)))
     }
 
     /// A step was taken.

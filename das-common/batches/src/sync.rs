@@ -167,7 +167,7 @@ impl<R: Recover> PayloadSync<R> {
             let has_room = places.len() < self.options.in_flight;
             let tell_in = self.options.tell_every.saturating_sub(done.since.elapsed());
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 Some(ended) = places.join_next_with_id() => {
                     let (id, outcome) = match ended {
                         Ok((id, outcome)) => (id, outcome),
@@ -183,6 +183,7 @@ impl<R: Recover> PayloadSync<R> {
                 () = tokio::time::sleep(tell_in) => self.tell(&mut done, places.len()),
             }
         }
+        places.shutdown().await;
     }
 
     /// The next batch to be tried, if there is one now.
