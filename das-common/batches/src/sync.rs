@@ -4,10 +4,10 @@
 //! It survives restarts, and what a reorganization takes from the chain leaves it.
 //!
 //! # Guarantees, whatever a batch or its [`Recover`] does
-//! - A batch that fails, hangs or panics is tried again later, ever more seldom, and holds up no other one: of the
-//!   [`SyncOptions::in_flight`] places it has one, for at most [`SyncOptions::longest_try`].
+//! - A batch that fails, hangs or panics is tried again later, ever more seldom, and holds up no other one: it has one
+//!   place of many, for at most [`SyncOptions::longest_try`]. However many fail, some places are kept for new batches,
+//!   and these are tried first.
 //! - A batch is done only when `recover` said so, which is when its payload is kept.
-//! - New batches come before those that failed.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -62,7 +62,7 @@ pub trait Recover: Send + Sync + 'static {
 /// How payloads are fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncOptions {
-    /// Recoveries under way at once, 1 or more.
+    /// Recoveries under way at once, 1 or more; and a quarter as many beyond these, of batches that were not tried yet.
     pub in_flight: usize,
     /// How long after its last timestamp a batch's payload can be expected to be had from somebody.
     pub retention: Duration,
@@ -91,6 +91,12 @@ impl Default for SyncOptions {
 }
 
 impl SyncOptions {
+    /// Places for batches that failed before, and for all.
+    fn places(&self) -> (usize, usize) {
+        let in_flight = self.in_flight.max(1);
+        (in_flight, in_flight + in_flight.div_ceil(4))
+    }
+
     /// The time (unix seconds) of the next try of a batch whose last timestamp is `max_timestamp`, after `attempts`
     /// tries of which the last failed at `now`. `jitter` is from 0 to 1.
     fn next_try(&self, max_timestamp: u64, attempts: u32, now: u64, jitter: f64) -> u64 {
@@ -107,6 +113,14 @@ type Name = (u32, u64, B256);
 
 fn name(batch: &PostedBatch) -> Name {
     (batch.era, batch.number, batch.block.hash)
+}
+
+/// Tries that failed.
+fn tries(batch: &PostedBatch) -> u32 {
+    match &batch.payload {
+        Payload::Waiting { attempts, .. } => *attempts,
+        Payload::None | Payload::Fetched { .. } | Payload::Ignored { .. } => 0,
+    }
 }
 
 /// What was done since it was last told.
@@ -158,13 +172,12 @@ impl<R: Recover> PayloadSync<R> {
         let mut taken = VecDeque::new();
         let mut done = Done::nothing();
         loop {
-            while places.len() < self.options.in_flight.max(1) {
-                let Some(batch) = self.next(&mut taken, &under_way).await else { break };
+            while let Some(batch) = self.next(&mut taken, &under_way).await {
                 let task =
                     places.spawn(one(Arc::clone(&self.recover), batch.clone(), self.options.longest_try));
                 under_way.insert(task.id(), batch);
             }
-            let has_room = places.len() < self.options.in_flight;
+            let has_room = places.len() < self.options.places().1;
             let tell_in = self.options.tell_every.saturating_sub(done.since.elapsed());
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -178,7 +191,8 @@ impl<R: Recover> PayloadSync<R> {
                         self.note(&batch, outcome).await;
                     }
                 }
-                () = self.index.more_waiting(), if has_room => {}
+                // They come before what was taken from the list.
+                () = self.index.more_waiting() => taken.clear(),
                 () = tokio::time::sleep(LOOK_EVERY), if has_room => {}
                 () = tokio::time::sleep(tell_in) => self.tell(&mut done, places.len()),
             }
@@ -186,12 +200,16 @@ impl<R: Recover> PayloadSync<R> {
         places.shutdown().await;
     }
 
-    /// The next batch to be tried, if there is one now.
+    /// The next batch to be tried, if there is one now, and a place for it.
     async fn next(
         &self,
         taken: &mut VecDeque<PostedBatch>,
         under_way: &HashMap<Id, PostedBatch>,
     ) -> Option<PostedBatch> {
+        let (for_failed, for_all) = self.options.places();
+        if under_way.len() >= for_all {
+            return None;
+        }
         let is_under_way = |batch: &PostedBatch| under_way.values().any(|other| name(other) == name(batch));
         if taken.is_empty() {
             let limit = TAKEN_AT_ONCE + under_way.len();
@@ -199,6 +217,10 @@ impl<R: Recover> PayloadSync<R> {
             taken.extend(due.into_iter().filter(|batch| !is_under_way(batch)));
         }
         while let Some(batch) = taken.pop_front() {
+            if under_way.len() >= for_failed && tries(&batch) > 0 {
+                taken.push_front(batch);
+                return None;
+            }
             // Since it was taken it may have gone with its block.
             let now = self.index.batch(batch.era, batch.number);
             let is_there = matches!(now, Ok(Some(now)) if name(&now) == name(&batch));
@@ -212,10 +234,6 @@ impl<R: Recover> PayloadSync<R> {
     /// Writes down what came of a batch.
     async fn note(&self, batch: &PostedBatch, outcome: Outcome) {
         let (era, number, block) = name(batch);
-        let before = match &batch.payload {
-            Payload::Waiting { attempts, .. } => *attempts,
-            Payload::None | Payload::Fetched { .. } | Payload::Ignored { .. } => 0,
-        };
         let payload = match outcome {
             Outcome::Fetched { length } => Payload::Fetched { length },
             Outcome::Ignored { why } => {
@@ -223,7 +241,7 @@ impl<R: Recover> PayloadSync<R> {
                 Payload::Ignored { why }
             }
             Outcome::Failed { why } => {
-                let (attempts, now) = (before.saturating_add(1), unix_now());
+                let (attempts, now) = (tries(batch).saturating_add(1), unix_now());
                 let jitter = rand::rng().random_range(0.0..1.0);
                 let retry_at = self.options.next_try(batch.bounds.max_timestamp, attempts, now, jitter);
                 debug!(

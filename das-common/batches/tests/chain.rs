@@ -136,6 +136,37 @@ async fn a_transaction_that_is_not_known_yet_stops_the_reading_and_loses_nothing
     assert_eq!(error, ReadingError::Event { block: 1, index: 0 });
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_no_endpoint_knows_raises_an_alarm_until_it_is_known() {
+    let mut world = World::new(seed());
+    (0..5).for_each(|_| world.mine(&[0, 7]));
+    let late = world.blocks[3].batches[0].1;
+    world.hidden.insert(late);
+    let (fake, reader, alarms) = Fake::start(world, 1_000).await;
+    let folder = tempfile::tempdir().unwrap();
+    let followed = Followed { chain_id: CHAIN_ID, inbox: INBOX, start: 0 };
+    let index = Arc::new(Index::open(folder.path(), followed).unwrap());
+    let options = FollowOptions { alarm_after: Duration::ZERO, ..FollowOptions::default() };
+    let stop = CancellationToken::new();
+    let follower = ChainFollower::new(reader, Arc::clone(&index), options, alarms.clone());
+    let running = tokio::spawn(follower.run(stop.clone()));
+    let code = fault::CHAIN_REFUSED.code;
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + WAIT;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{:?} {:?}", alarms.list(), index.progress());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    until(&|| alarms.list().iter().any(|alarm| alarm.code == code && alarm.text.contains(&late.to_string())))
+        .await;
+    assert_eq!(index.progress().batches, 0);
+    fake.world.lock().hidden.clear();
+    until(&|| index.progress().batches == 10 && !alarms.is_raised(code)).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
 /// Keeps the logs of the steps it hears of.
 #[derive(Default)]
 struct Hearer(Mutex<Vec<Log>>);

@@ -185,7 +185,7 @@ async fn bad_batches_hold_up_no_others_and_nothing_is_lost_or_done_twice() {
         }
     }
     assert!(fake.seen.lock().fetched.values().all(|times| *times == 1), "fetched twice");
-    assert_eq!(fake.most.load(Ordering::SeqCst), options().in_flight);
+    assert_eq!(fake.most.load(Ordering::SeqCst), 20);
 
     // What was left is done after a restart.
     drop(index);
@@ -194,6 +194,39 @@ async fn bad_batches_hold_up_no_others_and_nothing_is_lost_or_done_twice() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(PayloadSync::new(Arc::clone(&index), Done, options()).run(stop.clone()));
     until(&index, |index| index.progress().waiting == 0 && index.progress().failing == 0).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// Never done with the batches of fork 1, at once with others.
+struct Stuck;
+
+impl Recover for Stuck {
+    async fn recover(&self, batch: &PostedBatch) -> Outcome {
+        match batch.block.hash == block(batch.number, 1).hash && tries(batch) > 0 {
+            true => std::future::pending().await,
+            false if batch.block.hash == block(batch.number, 1).hash => {
+                Outcome::Failed { why: "drawn".into() }
+            }
+            false => Outcome::Fetched { length: 1 },
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_batches_find_a_place_when_all_others_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = Arc::new(Index::open(folder.path(), FOLLOWED).unwrap());
+    advance(&index, 0..100, 1);
+    let stop = CancellationToken::new();
+    let options = SyncOptions { longest_try: WAIT * 10, ..options() };
+    let running = tokio::spawn(PayloadSync::new(Arc::clone(&index), Stuck, options).run(stop.clone()));
+    until(&index, |index| index.progress().failing == 100).await;
+    advance(&index, 100..200, 2);
+    until(&index, |index| index.progress().waiting == 100).await;
+    assert!(
+        (100..200).all(|n| index.batch(0, n).unwrap().unwrap().payload == Payload::Fetched { length: 1 })
+    );
     stop.cancel();
     running.await.unwrap();
 }
