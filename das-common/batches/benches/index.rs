@@ -3,14 +3,17 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use das_batches::index::{Followed, Index};
+use das_batches::sync::{Outcome, PayloadSync, Recover, SyncOptions};
 use das_batches::types::{Batches, Content, Payload, PostedBatch, TimeBounds};
 use das_chain::follow::{Position, Step};
 use das_chain::reader::{Block, BlockId};
 use das_common::data_hash::DataHash;
+use tokio_util::sync::CancellationToken;
 
 const FOLLOWED: Followed = Followed { chain_id: 1, inbox: Address::ZERO, start: 0 };
 /// Batches of one step: a range of logs.
@@ -77,6 +80,47 @@ fn each(what: &str, count: u64, query: impl Fn(u64)) {
     println!("  {what}: {:.1} us", started.elapsed().as_secs_f64() * 1e6 / QUERIES as f64);
 }
 
+/// A payload that is had after some milliseconds.
+struct After(Duration);
+
+impl Recover for After {
+    async fn recover(&self, _: &PostedBatch) -> Outcome {
+        if !self.0.is_zero() {
+            tokio::time::sleep(self.0).await;
+        }
+        Outcome::Fetched { length: 1 }
+    }
+}
+
+/// Works off the list for a while: first with payloads that cost nothing, then with some that take their time.
+fn fetch(index: Index) -> Index {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let index = Arc::new(index);
+    for milliseconds in [0, 10] {
+        let before = index.progress().waiting;
+        if before == 0 {
+            break;
+        }
+        let stop = CancellationToken::new();
+        let recover = After(Duration::from_millis(milliseconds));
+        let sync = PayloadSync::new(Arc::clone(&index), recover, SyncOptions::default());
+        let started = Instant::now();
+        runtime.block_on(async {
+            let running = tokio::spawn(sync.run(stop.clone()));
+            while index.progress().waiting > 0 && started.elapsed() < Duration::from_secs(5) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            stop.cancel();
+            running.await.unwrap();
+        });
+        let done = before - index.progress().waiting;
+        let per_second = done as f64 / started.elapsed().as_secs_f64();
+        println!("  payloads that take {milliseconds} ms: {done} fetched, {per_second:.0} a second");
+    }
+    drop(runtime);
+    Arc::into_inner(index).unwrap()
+}
+
 fn measure(count: u64) {
     let folder = tempfile::tempdir().unwrap();
     let index = Index::open(folder.path(), FOLLOWED).unwrap();
@@ -112,19 +156,7 @@ fn measure(count: u64) {
     each("first since a time", count, |n| {
         assert_eq!(index.first_since(0, 1_700_000_000 + 12 * n).unwrap(), Some(n));
     });
-    let started = Instant::now();
-    let done = count.min(100_000);
-    let mut left = done;
-    while left > 0 {
-        let due = index.due(u64::MAX, 256.min(left as usize)).unwrap();
-        for batch in &due {
-            let payload = Payload::Fetched { length: 1 };
-            index.set_payload(0, batch.number, batch.block.hash, &payload).unwrap();
-        }
-        left -= due.len() as u64;
-    }
-    let took = started.elapsed().as_secs_f64();
-    println!("  work list: {:.1} us a batch, over {done}", took * 1e6 / done as f64);
+    let index = fetch(index);
     let started = Instant::now();
     drop(index);
     let index = Index::open(folder.path(), FOLLOWED).unwrap();
