@@ -69,7 +69,9 @@ fn write(folder: &Path) {
                 index.apply(&Step::Advanced { from, to, logs: Vec::new(), position }, &batches).unwrap();
             }
             (5..8, Some(from)) => {
-                let to = from.number.checked_sub(rng.random_range(1..60));
+                // Deep now and then, so that what is looked at stays small.
+                let deepest = if from.number > 2_000 { from.number + 2 } else { 60 };
+                let to = from.number.checked_sub(rng.random_range(1..deepest));
                 let to = to.map(|to| index.batch(0, to * EACH).unwrap().unwrap().block);
                 index.apply(&Step::RolledBack { to, from, position: position(to) }, &[]).unwrap();
             }

@@ -91,7 +91,7 @@ impl Oracle {
         for block in from..from + blocks {
             (through, hash) = (block, self.hash());
             for _ in 0..self.rng.random_range(0..4) {
-                if self.rng.random_ratio(1, 40) {
+                if self.rng.random_ratio(1, 25) {
                     next = next.saturating_sub(self.rng.random_range(1..5));
                 }
                 let batch = self.batch(next, BlockId { number: block, hash }, accumulator);
@@ -176,9 +176,10 @@ impl Oracle {
             assert_eq!(index.below(id, Some(below), 3).unwrap(), newest(below, 3));
             let found = known.iter().find(|batch| batch.number == below);
             assert_eq!(index.batch(id, below).unwrap().as_ref(), found);
-            let time = self.rng.random_range(0..101);
-            let first = known.iter().find(|batch| batch.timestamp >= time).map(|batch| batch.number);
-            assert_eq!(index.first_since(id, time).unwrap(), first, "since {time}");
+            for time in (0..=100).step_by(4) {
+                let first = known.iter().find(|batch| batch.timestamp >= time).map(|batch| batch.number);
+                assert_eq!(index.first_since(id, time).unwrap(), first, "since {time}");
+            }
         }
         let hash = self.common_hash();
         let limit = self.rng.random_range(1..40);
