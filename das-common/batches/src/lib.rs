@@ -2,5 +2,13 @@
 //! for those who keep them, and shown to people.
 //!
 //! A package of its own, so that only programs that follow a chain are compiled with it.
+//!
+//! [`follow`] goes along the chain: what happens there is made into batches by [`reading`] and remembered by [`index`],
+//! which [`sync`] works off to fetch the payloads. Whoever only asks needs no more than [`types::Batches`].
 
+pub mod follow;
+pub mod index;
+pub mod names;
+pub mod reading;
+pub mod sync;
 pub mod types;

@@ -45,6 +45,32 @@ sol! {
             uint256 newMessageCount
         ) external;
 
+        /// A message of the parent chain whose delay is proved.
+        struct DelayedMessage {
+            uint8 kind;
+            address sender;
+            uint64 blockNumber;
+            uint64 timestamp;
+            uint256 inboxSeqNum;
+            uint256 baseFeeL1;
+            bytes32 messageDataHash;
+        }
+        /// The proof of a delay.
+        struct DelayProof {
+            bytes32 beforeDelayedAcc;
+            DelayedMessage delayedMessage;
+        }
+        /// The same where the contract buffers delays.
+        function addSequencerL2BatchFromOriginDelayProof(
+            uint256 sequenceNumber,
+            bytes calldata data,
+            uint256 afterDelayedMessagesRead,
+            address gasRefunder,
+            uint256 prevMessageCount,
+            uint256 newMessageCount,
+            DelayProof calldata delayProof
+        ) external;
+
         /// The times and blocks that the batch's messages may name.
         struct TimeBounds {
             uint64 minTimestamp;

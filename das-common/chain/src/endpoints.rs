@@ -225,6 +225,7 @@ impl Endpoints {
                     | ChainError::TooLarge { .. }
                     | ChainError::Malformed { .. }
                     | ChainError::Beyond { .. }
+                    | ChainError::Lacks { .. }
                     // Of the chain, or of this endpoint; the next one may be of one mind.
                     | ChainError::Unsettled { .. }),
                 ) => told = Some(error),

@@ -91,6 +91,15 @@ pub enum ChainError {
         /// Its newest block.
         head: u64,
     },
+    /// The endpoint does not know something that is on the chain by what was read before: it may lag behind, or have
+    /// let go of what is old, or the chain was reorganized meanwhile.
+    #[error("{endpoint} does not know {what}")]
+    Lacks {
+        /// Which.
+        endpoint: String,
+        /// What was asked for.
+        what: String,
+    },
     /// The chain was another one after reading than before.
     #[error("the chain changed at block {block} while it was read")]
     Unsettled {
@@ -116,7 +125,9 @@ impl Coded for ChainError {
         match self {
             Self::Away { .. } | Self::Failed { .. } => fault::CHAIN_AWAY,
             Self::WrongChain { .. } => fault::CHAIN_WRONG_ID,
-            Self::Refused { .. } | Self::Reverted { .. } | Self::Beyond { .. } => fault::CHAIN_REFUSED,
+            Self::Refused { .. } | Self::Reverted { .. } | Self::Beyond { .. } | Self::Lacks { .. } => {
+                fault::CHAIN_REFUSED
+            }
             Self::TooLarge { .. } | Self::Malformed { .. } | Self::NoContract { .. } => fault::CHAIN_ANSWER,
             Self::Unsettled { .. } => fault::CHAIN_UNSETTLED,
         }

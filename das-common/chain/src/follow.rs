@@ -187,6 +187,17 @@ impl<S: ChainSource> Follower<S> {
         self.position.as_ref()
     }
 
+    /// Goes back to a position that was kept, when what a step said could not be made use of: it is said again, as far
+    /// as it still is the case.
+    pub fn rewind(&mut self, position: Option<Position>) -> Result<(), PositionError> {
+        if let Some(position) = &position {
+            position.expect_of(self.settings.chain_id, self.settings.start)?;
+        }
+        self.position = position;
+        self.shorter_since = None;
+        Ok(())
+    }
+
     /// The chain it follows.
     pub fn source(&self) -> &S {
         &self.source

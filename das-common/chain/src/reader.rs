@@ -140,6 +140,36 @@ impl Reader {
             .await
     }
 
+    /// A transaction that is in this block, by what was read before. [`ChainError::Lacks`]: no endpoint knows it there.
+    pub async fn transaction_in(&self, hash: B256, block: BlockId) -> Result<Transaction, ChainError> {
+        self.endpoints
+            .on_one(|one| async move {
+                let transaction: Option<Transaction> = one.request(TRANSACTION, json!([hash])).await?;
+                match transaction {
+                    Some(transaction) if transaction.hash != hash => {
+                        Err(one.malformed(TRANSACTION, "another transaction"))
+                    }
+                    Some(transaction) if transaction.block_hash == Some(block.hash) => Ok(transaction),
+                    _ => Err(ChainError::Lacks {
+                        endpoint: one.label().to_owned(),
+                        what: format!("transaction {hash} in block {}", block.number),
+                    }),
+                }
+            })
+            .await
+    }
+
+    /// The logs of one block, by place in it; the block need not be on the chain any more.
+    pub async fn logs_of_block(&self, filter: &LogFilter, block: BlockId) -> Result<Vec<Log>, ChainError> {
+        self.endpoints
+            .on_one(|one| async move {
+                let blocks = json!({ "blockHash": block.hash });
+                let logs: Vec<RawLog> = one.request(GET_LOGS, json!([filter.to_json(blocks)])).await?;
+                check_logs(&one, filter, block.number, block, logs)
+            })
+            .await
+    }
+
     /// What a contract returns at a block. A revert is [`ChainError::Reverted`].
     pub async fn call<C: SolCall>(&self, to: Address, call: &C, at: At) -> Result<C::Return, ChainError> {
         let data = Bytes::from(call.abi_encode());
@@ -213,7 +243,7 @@ impl Reader {
                 limit: format!("{} logs", self.limits.logs),
             });
         }
-        let logs = check_logs(one, filter, from, &through, logs)?;
+        let logs = check_logs(one, filter, from, through.id(), logs)?;
         let mut seen = BTreeMap::new();
         for log in &logs {
             if *seen.entry(log.block_number).or_insert(log.block_hash) != log.block_hash {
@@ -254,7 +284,7 @@ fn check_logs(
     one: &OneEndpoint,
     filter: &LogFilter,
     from: u64,
-    through: &Block,
+    through: BlockId,
     logs: Vec<RawLog>,
 ) -> Result<Vec<Log>, ChainError> {
     let unwanted = |what: &str| one.malformed(GET_LOGS, format!("a log {what}"));

@@ -87,6 +87,7 @@ impl World {
                 block_hash: hash,
                 transaction: hash,
                 index,
+                timestamp: None,
             })
         };
         numbers.flat_map(of_block).collect()

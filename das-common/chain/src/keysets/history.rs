@@ -121,6 +121,7 @@ mod tests {
             block_hash: B256::ZERO,
             transaction: B256::ZERO,
             index: 0,
+            timestamp: None,
         }
     }
 

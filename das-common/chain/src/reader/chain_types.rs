@@ -85,6 +85,8 @@ pub struct Log {
     pub transaction: B256,
     /// Its place in the block.
     pub index: u64,
+    /// The block's time (unix seconds), where the endpoint tells it with the log.
+    pub timestamp: Option<u64>,
 }
 
 impl Log {
@@ -106,6 +108,9 @@ pub(super) struct RawLog {
     block_hash: Option<B256>,
     transaction_hash: Option<B256>,
     log_index: Option<U64>,
+    /// No part of the standard; most endpoints give it today.
+    #[serde(default)]
+    block_timestamp: Option<U64>,
     #[serde(default)]
     removed: bool,
 }
@@ -119,6 +124,7 @@ impl RawLog {
             block_hash: self.block_hash?,
             transaction: self.transaction_hash?,
             index: self.log_index?.to(),
+            timestamp: self.block_timestamp.map(|time| time.to()),
             topics: Some(self.topics).filter(|topics| topics.len() <= 4 && !self.removed)?,
             data: self.data,
         })
