@@ -3,4 +3,5 @@
 //!
 //! A package of its own, so that only programs that follow a chain are compiled with it.
 
+pub mod explorer;
 pub mod types;

@@ -1,0 +1,88 @@
+//! Times as people write and read them; all of them UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// Unix seconds.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}
+
+/// Unix seconds from digits, RFC 3339, or a date alone (its first second).
+pub(super) fn parse(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    let time = match text.len() {
+        10 => OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339),
+        // A plus sign of an offset that was not encoded has become a space on the way.
+        _ => match text.rsplit_once(' ') {
+            Some((time, offset)) if time.contains(['T', 't']) => {
+                OffsetDateTime::parse(&format!("{time}+{offset}"), &Rfc3339)
+            }
+            Some(_) | None => OffsetDateTime::parse(text, &Rfc3339),
+        },
+    };
+    u64::try_from(time.ok()?.unix_timestamp()).ok()
+}
+
+fn at(seconds: u64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()
+}
+
+/// In the form that machines read; none for a time after the year 9999.
+pub(super) fn rfc3339(seconds: u64) -> Option<String> {
+    at(seconds)?.to_offset(UtcOffset::UTC).format(&Rfc3339).ok()
+}
+
+/// In a form for people.
+pub(super) fn shown(seconds: u64) -> String {
+    match at(seconds) {
+        Some(t) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
+            t.year(),
+            u8::from(t.month()),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second()
+        ),
+        None => format!("second {seconds}, after the year 9999"),
+    }
+}
+
+/// How long ago or ahead a time is, roughly.
+pub(super) fn distance(seconds: u64, now: u64) -> String {
+    let apart = seconds.abs_diff(now);
+    let span = span(apart);
+    match (apart, seconds > now) {
+        (0..=1, _) => "now".into(),
+        (_, true) => format!("in {span}"),
+        (_, false) => format!("{span} ago"),
+    }
+}
+
+/// A length of time, roughly: one unit for short ones, two where the second one still says something.
+pub(super) fn span(seconds: u64) -> String {
+    let of = |unit: u64, name: &str| {
+        let count = seconds / unit;
+        format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+    };
+    match seconds {
+        0..MINUTE => of(1, "second"),
+        MINUTE..HOUR => of(MINUTE, "minute"),
+        HOUR..DAY => of(HOUR, "hour"),
+        _ if seconds < 7 * DAY && seconds % DAY >= HOUR => {
+            let hours = seconds % DAY / HOUR;
+            format!("{} {hours} h", of(DAY, "day"))
+        }
+        _ if seconds < 3650 * DAY => of(DAY, "day"),
+        _ => of(365 * DAY, "year"),
+    }
+}

@@ -1,0 +1,406 @@
+//! The shapes of the JSON answers; docs/explorer.md shows them to callers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256};
+use das_chain::keysets::ChainKeyset;
+use das_chain::reader::BlockId;
+use das_common::certificate::Certificate;
+use das_common::data_hash::DataHash;
+use futures::StreamExt as _;
+use serde::Serialize;
+
+use super::listing::{self, Listing};
+use super::sources::{Availability, point_of};
+use super::verify::{self, Asked, Verification};
+use super::{Explorer, KEYSET_PATIENCE};
+use crate::types::{Away, Content, Era, Payload, PostedBatch, Progress};
+
+/// Keysets looked up for one answer: a committee has one, and another for a while when it changes.
+const MAX_KEYSETS: usize = 8;
+/// Of one answer, so many batches are asked about at once.
+const QUESTIONS_AT_ONCE: usize = 4;
+
+#[derive(Serialize)]
+pub(super) struct ErrorShape {
+    pub(super) error: String,
+}
+
+/// As everybody writes it.
+pub(super) fn hex(hash: &DataHash) -> String {
+    const_hex::encode_prefixed(hash.as_bytes())
+}
+
+/// The keysets that an answer names, as far as they could be had.
+#[derive(Default)]
+pub(super) struct Rosters(HashMap<DataHash, Arc<ChainKeyset>>);
+
+/// A place in a keyset.
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SignerShape {
+    /// Its bit in the signers mask.
+    pub(super) index: usize,
+    pub(super) name: String,
+    pub(super) signed: bool,
+}
+
+impl Rosters {
+    /// Looks up the keysets of these batches, the first few different ones of them.
+    pub(super) async fn of(explorer: &Explorer, batches: &[PostedBatch]) -> Self {
+        let mut wanted: Vec<DataHash> = Vec::new();
+        for certificate in batches.iter().filter_map(listing::certificate) {
+            if !wanted.contains(&certificate.keyset_hash) && wanted.len() < MAX_KEYSETS {
+                wanted.push(certificate.keyset_hash);
+            }
+        }
+        let lookups = wanted.into_iter().map(|hash| async move {
+            let asked = tokio::time::timeout(KEYSET_PATIENCE, explorer.signers.keyset(hash)).await;
+            Some((hash, asked.ok()?.ok()?))
+        });
+        Self(futures::future::join_all(lookups).await.into_iter().flatten().collect())
+    }
+
+    pub(super) fn keyset(&self, hash: &DataHash) -> Option<&ChainKeyset> {
+        self.0.get(hash).map(|keyset| &**keyset)
+    }
+
+    /// The members of a certificate's keyset, and who of them signed; none while the keyset cannot be had.
+    pub(super) fn signers(&self, explorer: &Explorer, certificate: &Certificate) -> Option<Vec<SignerShape>> {
+        let keyset = self.keyset(&certificate.keyset_hash)?;
+        let signer = |(index, key)| {
+            let named = explorer.signers.name(&point_of(key));
+            let name = named.unwrap_or_else(|| {
+                let keyset: String = hex(&certificate.keyset_hash).chars().take(6).collect();
+                format!("member {index} of keyset {keyset}…")
+            });
+            SignerShape { index, name, signed: certificate.signers_mask >> index & 1 == 1 }
+        };
+        Some(keyset.keyset.keys().iter().enumerate().map(signer).collect())
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct BlockShape {
+    number: u64,
+    hash: B256,
+}
+
+impl From<BlockId> for BlockShape {
+    fn from(block: BlockId) -> Self {
+        Self { number: block.number, hash: block.hash }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BoundsShape {
+    min_timestamp: u64,
+    max_timestamp: u64,
+    min_block: u64,
+    max_block: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum ContentShape {
+    Certificate { bytes: String, error: Option<String> },
+    Data { header: Option<u8>, length: u64 },
+    Nothing,
+    Blobs,
+    Unreadable { why: String },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateShape {
+    version: u8,
+    keyset_hash: String,
+    data_hash: String,
+    timeout: u64,
+    signers_mask: String,
+    assumed_honest: Option<u64>,
+    signers: Option<Vec<SignerShape>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum PayloadShape {
+    None,
+    Waiting { attempts: u32, retry_at: u64, why: Option<String> },
+    Fetched { length: u64 },
+    Ignored { why: String },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AvailabilityShape {
+    state: &'static str,
+    why: Option<String>,
+    asked_at: u64,
+}
+
+/// For programs.
+pub(super) fn availability_name(availability: &Availability) -> &'static str {
+    match availability {
+        Availability::Whole => "whole",
+        Availability::Shard => "shard",
+        Availability::Elsewhere => "elsewhere",
+        Availability::NotFound => "notFound",
+        Availability::Unknown { .. } => "unknown",
+    }
+}
+
+impl From<Asked> for AvailabilityShape {
+    fn from(asked: Asked) -> Self {
+        let state = availability_name(&asked.availability);
+        let why = match asked.availability {
+            Availability::Unknown { why } => Some(why),
+            Availability::Whole | Availability::Shard | Availability::Elsewhere | Availability::NotFound => {
+                None
+            }
+        };
+        Self { state, why, asked_at: asked.at }
+    }
+}
+
+/// A batch.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BatchShape {
+    era: u32,
+    number: u64,
+    block: BlockShape,
+    timestamp: u64,
+    transaction: B256,
+    log_index: u64,
+    bounds: BoundsShape,
+    after_delayed: u64,
+    before_acc: B256,
+    after_acc: B256,
+    content: ContentShape,
+    certificate: Option<CertificateShape>,
+    payload: PayloadShape,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability: Option<AvailabilityShape>,
+}
+
+/// The shapes of batches, with the names of signers, and with availability where it is asked for.
+pub(super) async fn batches(
+    explorer: &Explorer,
+    batches: Vec<PostedBatch>,
+    with_availability: bool,
+) -> Vec<BatchShape> {
+    let rosters = &Rosters::of(explorer, &batches).await;
+    let shapes = batches.into_iter().map(|posted| async move {
+        let certificate = listing::certificate(&posted);
+        let asked = match &certificate {
+            Some(certificate) if with_availability => Some(verify::availability(explorer, certificate).await),
+            Some(_) | None => None,
+        };
+        let certificate = certificate.map(|certificate| CertificateShape {
+            version: certificate.version,
+            keyset_hash: hex(&certificate.keyset_hash),
+            data_hash: hex(&certificate.data_hash),
+            timeout: certificate.timeout,
+            signers_mask: format!("{:#x}", certificate.signers_mask),
+            assumed_honest: rosters
+                .keyset(&certificate.keyset_hash)
+                .map(|keyset| keyset.keyset.assumed_honest()),
+            signers: rosters.signers(explorer, &certificate),
+        });
+        shape(posted, certificate, asked)
+    });
+    futures::stream::iter(shapes).buffered(QUESTIONS_AT_ONCE).collect().await
+}
+
+fn shape(
+    batch: PostedBatch,
+    certificate: Option<CertificateShape>,
+    availability: Option<Asked>,
+) -> BatchShape {
+    let content = match batch.content {
+        Content::Certificate(bytes) => {
+            let error = Certificate::parse_as_nitro(&bytes).err().map(|error| error.to_string());
+            ContentShape::Certificate { bytes: const_hex::encode_prefixed(bytes), error }
+        }
+        Content::Data { header, length } => ContentShape::Data { header, length },
+        Content::Nothing => ContentShape::Nothing,
+        Content::Blobs => ContentShape::Blobs,
+        Content::Unreadable(why) => ContentShape::Unreadable { why },
+    };
+    let payload = match batch.payload {
+        Payload::None => PayloadShape::None,
+        Payload::Waiting { attempts, retry_at, why } => PayloadShape::Waiting { attempts, retry_at, why },
+        Payload::Fetched { length } => PayloadShape::Fetched { length },
+        Payload::Ignored { why } => PayloadShape::Ignored { why },
+    };
+    BatchShape {
+        era: batch.era,
+        number: batch.number,
+        block: batch.block.into(),
+        timestamp: batch.timestamp,
+        transaction: batch.transaction,
+        log_index: batch.log_index,
+        bounds: BoundsShape {
+            min_timestamp: batch.bounds.min_timestamp,
+            max_timestamp: batch.bounds.max_timestamp,
+            min_block: batch.bounds.min_block,
+            max_block: batch.bounds.max_block,
+        },
+        after_delayed: batch.after_delayed,
+        before_acc: batch.before_acc,
+        after_acc: batch.after_acc,
+        content,
+        certificate,
+        payload,
+        availability: availability.map(AvailabilityShape::from),
+    }
+}
+
+/// A page of batches.
+#[derive(Serialize)]
+pub(super) struct ListingShape {
+    era: Option<u32>,
+    batches: Vec<BatchShape>,
+    next: Option<String>,
+}
+
+/// The shape of a page.
+pub(super) async fn listing(explorer: &Explorer, page: Listing, with_availability: bool) -> ListingShape {
+    ListingShape {
+        era: page.era.map(|era| era.id),
+        batches: batches(explorer, page.batches, with_availability).await,
+        next: page.next.map(|next| next.to_string()),
+    }
+}
+
+/// Batches found by something else than their place.
+#[derive(Serialize)]
+pub(super) struct FoundShape {
+    pub(super) batches: Vec<BatchShape>,
+    pub(super) more: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct MatchShape {
+    pub(super) by: &'static str,
+    pub(super) batch: BatchShape,
+}
+
+/// What a search found.
+#[derive(Serialize)]
+pub(super) struct SearchShape {
+    pub(super) matches: Vec<MatchShape>,
+    pub(super) more: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EraShape {
+    id: u32,
+    chain_id: u64,
+    genesis: B256,
+    inbox: Address,
+    began: u64,
+    ended: Option<u64>,
+}
+
+/// All eras.
+#[derive(Serialize)]
+pub(super) struct ErasShape {
+    eras: Vec<EraShape>,
+}
+
+impl From<Vec<Era>> for ErasShape {
+    fn from(eras: Vec<Era>) -> Self {
+        let shape = |era: Era| EraShape {
+            id: era.id,
+            chain_id: era.chain_id,
+            genesis: era.genesis,
+            inbox: era.inbox,
+            began: era.began,
+            ended: era.ended,
+        };
+        Self { eras: eras.into_iter().map(shape).collect() }
+    }
+}
+
+#[derive(Serialize)]
+struct AwayShape {
+    since: u64,
+    why: String,
+}
+
+/// How far the chain was followed.
+#[derive(Serialize)]
+pub(super) struct ProgressShape {
+    era: Option<u32>,
+    at: Option<BlockShape>,
+    head: Option<u64>,
+    behind: Option<u64>,
+    batches: u64,
+    waiting: u64,
+    failing: u64,
+    away: Option<AwayShape>,
+}
+
+/// Blocks between the last one that was read and the newest.
+pub(super) fn behind(progress: &Progress) -> Option<u64> {
+    Some(progress.head?.saturating_sub(progress.at?.number))
+}
+
+impl ProgressShape {
+    pub(super) fn new(progress: &Progress, away: Option<Away>) -> Self {
+        Self {
+            era: progress.era,
+            at: progress.at.map(BlockShape::from),
+            head: progress.head,
+            behind: behind(progress),
+            batches: progress.batches,
+            waiting: progress.waiting,
+            failing: progress.failing,
+            away: away.map(|away| AwayShape { since: away.since, why: away.why }),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckShape {
+    check: &'static str,
+    title: &'static str,
+    state: &'static str,
+    why: String,
+}
+
+/// What every node makes of a batch.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VerificationShape {
+    era: u32,
+    number: u64,
+    verdict: &'static str,
+    means: &'static str,
+    checks: Vec<CheckShape>,
+    checked_at: u64,
+}
+
+impl VerificationShape {
+    pub(super) fn new(batch: &PostedBatch, verification: Verification) -> Self {
+        let check = |check: verify::Check| CheckShape {
+            check: check.step.name(),
+            title: check.step.title(),
+            state: check.state.name(),
+            why: check.why,
+        };
+        Self {
+            era: batch.era,
+            number: batch.number,
+            verdict: verification.verdict.name(),
+            means: verification.verdict.means(),
+            checks: verification.checks.into_iter().map(check).collect(),
+            checked_at: verification.at,
+        }
+    }
+}
