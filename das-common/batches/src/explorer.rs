@@ -33,6 +33,8 @@ mod shapes;
 mod sources;
 mod verify;
 
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -53,7 +53,6 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     let head = *request.method() == Method::HEAD;
     let mut response = next.run(request).await;
     if let Some(refusal) = response.extensions_mut().remove::<Arc<Refusal>>() {
-        let allow = response.headers_mut().remove(header::ALLOW);
         response = match to_program {
             true => json(&ErrorShape { error: refusal.to_string() }),
             false => html(pages::refused(&refusal)),
@@ -64,7 +63,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
         }
         if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
             let only = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(header::ALLOW, allow.unwrap_or(only));
+            response.headers_mut().insert(header::ALLOW, only);
         }
     }
     let headers = response.headers_mut();

@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     Era { got: u32, newest: u32 },
     #[error("batch {number} is not known in era {era}{}", newest.map_or_else(|| ", which has none".into(), |newest| format!(": the newest there is {newest}")))]
     Batch { era: u32, number: u64, newest: Option<u64> },
-    #[error("no batch with the data hash {0} is known")]
+    #[error("no batch with the data hash 0x{0} is known")]
     DataHash(DataHash),
     #[error("no batch posted by the transaction {0} is known")]
     Transaction(alloy_primitives::B256),
@@ -36,14 +36,14 @@ pub(super) enum Refusal {
     #[error("batch {number} of era {era} has a certificate that does not parse: {why}")]
     Certificate { era: u32, number: u64, why: String },
     #[error(
-        "batch {number} of era {era} has the data hash {got}, not {asked}: the chain has another batch there now"
+        "batch {number} of era {era} has the data hash 0x{got}, not 0x{asked}: the chain has another batch there now"
     )]
     OtherHash { era: u32, number: u64, got: DataHash, asked: DataHash },
-    #[error("nobody who was asked has the payload {0}")]
+    #[error("nobody who was asked has the payload 0x{0}")]
     NoPayload(DataHash),
     #[error(transparent)]
     PayloadUnavailable(#[from] PayloadUnavailable),
-    #[error("what was read is not the payload {0}: its hash is another")]
+    #[error("what was read is not the payload 0x{0}: its hash is another")]
     WrongPayload(DataHash),
     #[error("too much is being asked at once, try again")]
     Busy,

@@ -225,7 +225,7 @@ impl Run<'_> {
         self.passed(&format!("{} bytes", payload.len()));
         match fits(&certificate, payload).await {
             Some(_) => {
-                self.passed(&certificate.data_hash);
+                self.passed(&format!("0x{}", certificate.data_hash));
                 Ok(())
             }
             None => self.failed(Verdict::Blocked, &"what was read has another hash"),

@@ -48,24 +48,21 @@ impl Scene {
 }
 
 /// A page about what the chain has.
-pub(super) fn page(title: &str, scene: &Scene, q: &str, body: Markup) -> Markup {
-    document(
-        title,
-        q,
-        html! {
-            (banners(scene))
-            (body)
-            footer { (status(scene)) }
-        },
-    )
+pub(super) fn page(title: &str, scene: &Scene, q: &str, body: &Markup) -> Markup {
+    let framed = html! {
+        (banners(scene))
+        (body)
+        footer { (status(scene)) }
+    };
+    document(title, q, &framed)
 }
 
 /// A page that says that there is none.
-pub(super) fn bare(title: &str, body: Markup) -> Markup {
+pub(super) fn bare(title: &str, body: &Markup) -> Markup {
     document(title, "", body)
 }
 
-fn document(title: &str, q: &str, body: Markup) -> Markup {
+fn document(title: &str, q: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
