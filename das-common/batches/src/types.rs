@@ -132,7 +132,7 @@ pub struct Progress {
 pub struct Away {
     /// It last answered then (unix seconds).
     pub since: u64,
-    /// What the last try came to.
+    /// What the last try came to, without secrets: it is shown to everybody.
     pub why: String,
 }
 

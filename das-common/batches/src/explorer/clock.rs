@@ -7,7 +7,9 @@ use time::{OffsetDateTime, UtcOffset};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
+const FEW_HOURS: u64 = 10 * HOUR;
 const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
 
 /// Unix seconds.
 pub(super) fn now() -> u64 {
@@ -68,21 +70,20 @@ pub(super) fn distance(seconds: u64, now: u64) -> String {
     }
 }
 
-/// A length of time, roughly: one unit for short ones, two where the second one still says something.
+/// A length of time, roughly: the second unit is only said where it still says something.
 pub(super) fn span(seconds: u64) -> String {
-    let of = |unit: u64, name: &str| {
-        let count = seconds / unit;
-        format!("{count} {name}{}", if count == 1 { "" } else { "s" })
-    };
+    let days = |days: u64| format!("{days} day{}", if days == 1 { "" } else { "s" });
     match seconds {
-        0..MINUTE => of(1, "second"),
-        MINUTE..HOUR => of(MINUTE, "minute"),
-        HOUR..DAY => of(HOUR, "hour"),
-        _ if seconds < 7 * DAY && seconds % DAY >= HOUR => {
-            let hours = seconds % DAY / HOUR;
-            format!("{} {hours} h", of(DAY, "day"))
+        0..MINUTE => format!("{seconds} s"),
+        MINUTE..HOUR => format!("{} min", seconds / MINUTE),
+        HOUR..FEW_HOURS if seconds % HOUR >= MINUTE => {
+            format!("{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE)
         }
-        _ if seconds < 3650 * DAY => of(DAY, "day"),
-        _ => of(365 * DAY, "year"),
+        HOUR..DAY => format!("{} h", seconds / HOUR),
+        _ if seconds < 3 * DAY && seconds % DAY >= HOUR => {
+            format!("{} {} h", days(seconds / DAY), seconds % DAY / HOUR)
+        }
+        _ if seconds < 10 * YEAR => days(seconds / DAY),
+        _ => format!("{} years", seconds / YEAR),
     }
 }

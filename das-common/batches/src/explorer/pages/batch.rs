@@ -53,6 +53,7 @@ fn summary(
     asked: Option<&Asked>,
 ) -> Markup {
     let in_force = scene.is_in_force(batch.era);
+    let gone = asked.is_some_and(|asked| asked.availability == Availability::NotFound);
     html! {
         section.card {
             dl {
@@ -79,18 +80,22 @@ fn summary(
                     dt { "Available" } dd { (availability(asked)) }
                 }
             }
-            @if let Some(certificate) = certificate {
+            @if let Content::Certificate(_) = &batch.content {
                 p.actions {
-                    a.button.strong href={ "/api/batches/" (batch.number) "/payload?era=" (batch.era) "&hash=" (hex(&certificate.data_hash)) } download { "Download" }
-                    a.button href=(verify_path(batch.era, batch.number, in_force)) rel="nofollow" { "Verify" }
-                }
-            } @else if matches!(batch.content, Content::Certificate(_)) {
-                p.actions {
+                    @if let (Some(certificate), false) = (certificate, gone) {
+                        a.button.strong href=(download_path(batch, certificate)) download { "Download" }
+                    }
                     a.button href=(verify_path(batch.era, batch.number, in_force)) rel="nofollow" { "Verify" }
                 }
             }
         }
     }
+}
+
+/// With the hash: the answer never changes, and the number may come to name another batch.
+fn download_path(batch: &PostedBatch, certificate: &Certificate) -> String {
+    let (era, number) = (batch.era, batch.number);
+    format!("/api/batches/{number}/payload?era={era}&hash={}", hex(&certificate.data_hash))
 }
 
 fn became(scene: &Scene, payload: &Payload) -> Markup {

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::STYLE;
-use super::parts::{ago, grouped, moment};
+use super::parts::{ago, grouped};
 use crate::explorer::query::MAX_LENGTH;
 use crate::explorer::refusal::Refusal;
 use crate::explorer::{clock, shapes};
@@ -11,6 +11,8 @@ use crate::types::{Away, Batches, Era, Progress};
 
 /// For how long a reset is news (seconds).
 const NEWS: u64 = 7 * 24 * 3600;
+/// Blocks behind the head that are nothing to speak of.
+const CLOSE: u64 = 20;
 /// Eras that are linked; all of them are in the API.
 const MAX_LINKED: usize = 12;
 
@@ -125,29 +127,27 @@ fn reset_from(scene: &Scene, era: &Era) -> Option<u32> {
     (scene.now.saturating_sub(era.began) < NEWS).then_some(before.id)
 }
 
+/// Whether what is shown is what the chain has, at a glance.
+pub(super) fn lag(scene: &Scene) -> Markup {
+    let of_now = scene.era.as_ref().is_some_and(|era| scene.is_in_force(era.id));
+    match shapes::behind(&scene.progress) {
+        _ if !of_now => html! {},
+        _ if scene.away.is_some() => html! { span.pill.bad { "chain away" } },
+        None => html! { span.pill.waits { "starting" } },
+        Some(0) => html! { span.pill.good { "at the head of the chain" } },
+        Some(behind @ ..=CLOSE) => html! {
+            span.pill.good { (behind) @if behind == 1 { " block" } @else { " blocks" } " behind the head" }
+        },
+        Some(behind) => html! { span.pill.waits { "catching up, " (grouped(behind)) " blocks behind" } },
+    }
+}
+
 fn status(scene: &Scene) -> Markup {
-    let progress = &scene.progress;
+    let of_now = scene.era.as_ref().is_some_and(|era| scene.is_in_force(era.id));
     html! {
-        @if let Some(at) = progress.at {
-            span { "Read to block " b { (grouped(at.number)) } }
-        }
-        @if let (Some(head), Some(behind)) = (progress.head, shapes::behind(progress)) {
-            span {
-                "head " b { (grouped(head)) }
-                @if behind > 0 { ", " (grouped(behind)) " behind" } @else { ", nothing behind" }
-            }
-        }
-        span { b { (grouped(progress.batches)) } " batches" }
-        @if progress.waiting > 0 {
-            span {
-                (grouped(progress.waiting)) " payloads to be fetched"
-                @if progress.failing > 0 { " (" (grouped(progress.failing)) " failed before)" }
-            }
-        }
+        @if of_now { (following(&scene.progress)) }
         @if let Some(era) = &scene.era {
-            span {
-                "chain " b { (era.chain_id) } ", contract " code.hash { (era.inbox) }
-            }
+            span { "chain " b { (era.chain_id) } ", contract " code.hash { (era.inbox) } }
             @if scene.eras.len() > 1 {
                 nav aria-label="Eras" {
                     "Eras: "
@@ -162,6 +162,25 @@ fn status(scene: &Scene) -> Markup {
                 }
             }
         }
-        span { "as of " (moment(scene.now, scene.now)) }
+        span { "as of " (clock::shown(scene.now)) }
+    }
+}
+
+fn following(progress: &Progress) -> Markup {
+    html! {
+        @if let Some(at) = progress.at { span { "read to block " b { (grouped(at.number)) } } }
+        @if let (Some(head), Some(behind)) = (progress.head, shapes::behind(progress)) {
+            span {
+                "head " b { (grouped(head)) }
+                @if behind > 0 { ", " (grouped(behind)) " behind" } @else { ", nothing behind" }
+            }
+        }
+        span { b { (grouped(progress.batches)) } @if progress.batches == 1 { " batch" } @else { " batches" } }
+        @if progress.waiting > 0 {
+            span {
+                b { (grouped(progress.waiting)) } " waiting for payloads"
+                @if progress.failing > 0 { ", " (grouped(progress.failing)) " of them in vain so far" }
+            }
+        }
     }
 }

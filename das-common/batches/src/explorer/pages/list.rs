@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::frame::Scene;
-use super::parts::{ago, batch_path, chain_hash, dots, kind, length, payload, size};
+use super::frame::{Scene, lag};
+use super::parts::{ago, batch_path, chain_hash, dots, kind, left, length, payload, size};
 use crate::explorer::Explorer;
 use crate::explorer::listing::{self, Listing};
 use crate::explorer::query::DEFAULT_LIMIT;
@@ -25,7 +25,10 @@ pub(super) fn page(
         None => "/".into(),
     };
     html! {
-        h1 { (title) @if let Some(era) = era { " " span.pill { "era " (era.id) } } }
+        div.title {
+            h1 { (title) @if let Some(era) = era { " " span.pill { "era " (era.id) } } }
+            (lag(scene))
+        }
         @if page.batches.is_empty() {
             div.card.empty {
                 @if below.is_some() { "There are none before." } @else { "No batch was posted yet." }
@@ -85,7 +88,7 @@ fn row(explorer: &Explorer, scene: &Scene, batch: &PostedBatch, rosters: &Roster
             td { (payload(&batch.payload)) }
             td.roomy {
                 @match &certificate {
-                    Some(certificate) => (ago(certificate.timeout, scene.now)),
+                    Some(certificate) => (left(certificate.timeout, scene.now)),
                     None => span.quiet { "–" }
                 }
             }

@@ -28,6 +28,18 @@ pub(super) fn ago(time: u64, now: u64) -> Markup {
     }
 }
 
+/// For how long something lasts yet.
+pub(super) fn left(until: u64, now: u64) -> Markup {
+    html! {
+        time datetime=[clock::rfc3339(until)] title=(clock::shown(until)) {
+            @match until.checked_sub(now).filter(|left| *left > 0) {
+                Some(left) => { (clock::span(left)) " more" }
+                None => span.quiet { "no more" }
+            }
+        }
+    }
+}
+
 /// The time, and how long ago that is.
 pub(super) fn moment(time: u64, now: u64) -> Markup {
     html! {

@@ -11,7 +11,7 @@ use crate::types::Progress;
 
 fn seeded() -> StdRng {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     StdRng::seed_from_u64(seed)
 }
 

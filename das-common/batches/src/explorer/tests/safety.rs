@@ -187,7 +187,7 @@ async fn a_bad_parameter_is_refused_by_name_limit_and_value() {
 #[tokio::test]
 async fn no_request_makes_it_fail() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut extreme = certified(1, 1);
     extreme.number = u64::MAX;
