@@ -48,7 +48,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::types::Batches;
 pub use pages::{BadLink, LinkTemplate, Links};
 use refusal::Refusal;
-pub use sources::{Availability, KeysetOf, PayloadUnavailable, Payloads, Signers};
+pub use sources::{Availability, KeysetOf, NamedKeysets, PayloadUnavailable, Payloads, Signers};
 
 /// Reads of the index under way at once.
 const MAX_READS: usize = 32;

@@ -4,12 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use maud::Markup;
 use serde::Serialize;
 
+use super::Explorer;
 use super::pages;
 use super::refusal::Refusal;
 use super::shapes::ErrorShape;
@@ -35,16 +37,32 @@ const ALWAYS: [(HeaderName, HeaderValue); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// An answer to a program.
-pub(super) fn json<T: Serialize>(value: &T) -> Response {
+fn text<T: Serialize>(value: &T) -> Bytes {
     let mut body = serde_json::to_vec(value).expect("the shapes have string keys only");
     body.push(b'\n');
-    ([(header::CONTENT_TYPE, JSON)], body).into_response()
+    body.into()
+}
+
+/// An answer to a program.
+pub(super) async fn json<T: Serialize>(explorer: &Explorer, value: &T) -> Result<Response, Refusal> {
+    counted(explorer, text(value), JSON).await
 }
 
 /// An answer to a person.
-pub(super) fn html(page: Markup) -> Response {
-    ([(header::CONTENT_TYPE, HTML)], page.into_string()).into_response()
+pub(super) async fn html(explorer: &Explorer, page: Markup) -> Result<Response, Refusal> {
+    counted(explorer, page.into_string().into(), HTML).await
+}
+
+/// An answer whose memory counts, if it is a large one.
+pub(super) async fn counted(
+    explorer: &Explorer,
+    body: Bytes,
+    content_type: HeaderValue,
+) -> Result<Response, Refusal> {
+    let mut response = Response::default();
+    explorer.answers.fill(&mut response, body).await.map_err(|_| Refusal::Busy)?;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    Ok(response)
 }
 
 /// Writes refusals in the form of their route, and the headers that every answer has.
@@ -54,9 +72,10 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(refusal) = response.extensions_mut().remove::<Arc<Refusal>>() {
         response = match to_program {
-            true => json(&ErrorShape { error: refusal.to_string() }),
-            false => html(pages::refused(&refusal)),
-        };
+            true => ([(header::CONTENT_TYPE, JSON)], text(&ErrorShape { error: refusal.to_string() })),
+            false => ([(header::CONTENT_TYPE, HTML)], pages::refused(&refusal).into_string().into()),
+        }
+        .into_response();
         *response.status_mut() = refusal.status();
         if head {
             *response.body_mut() = axum::body::Body::empty();

@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 
 use super::listing::{self, Window};
 use super::query::{self, BadParameter, MAX_LIMIT, MAX_LIMIT_WITH_AVAILABILITY, Query, Segment};
@@ -31,7 +31,7 @@ pub(super) async fn batches(State(explorer): State<Arc<Explorer>>, RawQuery(raw)
     let with_availability = query.is("availability")?;
     let window = window(&query, most(with_availability))?;
     let page = explorer.read(move |batches| listing::list(batches, &window)).await?;
-    Ok(answer::json(&shapes::listing(&explorer, page, with_availability).await))
+    answer::json(&explorer, &shapes::listing(&explorer, page, with_availability).await).await
 }
 
 /// The window that `era`, `before`, `limit`, `since` and `until` describe.
@@ -55,7 +55,7 @@ pub(super) async fn batch(
     let query = Query::parse(raw.as_deref(), &["era", "availability"])?;
     let (era, with_availability) = (query.era()?, query.is("availability")?);
     let (_, batch) = explorer.read(move |batches| listing::one(batches, era, number)).await?;
-    Ok(answer::json(&shapes::batches(&explorer, vec![batch], with_availability).await.first()))
+    answer::json(&explorer, &shapes::batches(&explorer, vec![batch], with_availability).await.first()).await
 }
 
 pub(super) async fn by_hash(
@@ -72,7 +72,7 @@ pub(super) async fn by_hash(
         return Err(Refusal::DataHash(hash));
     }
     let batches = shapes::batches(&explorer, found.batches, with_availability).await;
-    Ok(answer::json(&FoundShape { batches, more: found.more }))
+    answer::json(&explorer, &FoundShape { batches, more: found.more }).await
 }
 
 pub(super) async fn by_transaction(
@@ -89,7 +89,7 @@ pub(super) async fn by_transaction(
         return Err(Refusal::Transaction(hash));
     }
     let batches = shapes::batches(&explorer, found.batches, with_availability).await;
-    Ok(answer::json(&FoundShape { batches, more: found.more }))
+    answer::json(&explorer, &FoundShape { batches, more: found.more }).await
 }
 
 pub(super) async fn at(
@@ -101,19 +101,19 @@ pub(super) async fn at(
     let query = Query::parse(raw.as_deref(), &["era", "availability"])?;
     let (era, with_availability) = (query.era()?, query.is("availability")?);
     let batch = explorer.read(move |batches| listing::at(batches, era, time)).await?;
-    Ok(answer::json(&shapes::batches(&explorer, vec![batch], with_availability).await.first()))
+    answer::json(&explorer, &shapes::batches(&explorer, vec![batch], with_availability).await.first()).await
 }
 
 pub(super) async fn eras(State(explorer): State<Arc<Explorer>>, RawQuery(raw): RawQuery) -> Answer {
-    Query::parse(raw.as_deref(), &[])?;
+    let limit = Query::parse(raw.as_deref(), &["limit"])?.limit(MAX_LIMIT)?;
     let eras = explorer.read(|batches| Ok(batches.eras()?)).await?;
-    Ok(answer::json(&ErasShape::from(eras)))
+    answer::json(&explorer, &ErasShape::new(&eras, limit)).await
 }
 
 pub(super) async fn progress(State(explorer): State<Arc<Explorer>>, RawQuery(raw): RawQuery) -> Answer {
     Query::parse(raw.as_deref(), &[])?;
     let (progress, away) = explorer.read(|batches| Ok((batches.progress(), batches.away()))).await?;
-    Ok(answer::json(&ProgressShape::new(&progress, away)))
+    answer::json(&explorer, &ProgressShape::new(&progress, away)).await
 }
 
 pub(super) async fn search(State(explorer): State<Arc<Explorer>>, RawQuery(raw): RawQuery) -> Answer {
@@ -124,7 +124,7 @@ pub(super) async fn search(State(explorer): State<Arc<Explorer>>, RawQuery(raw):
     let (by, found): (Vec<_>, Vec<_>) = matches.found.into_iter().unzip();
     let batches = shapes::batches(&explorer, found, false).await;
     let matched = by.into_iter().zip(batches).map(|(by, batch)| MatchShape { by: by.as_str(), batch });
-    Ok(answer::json(&SearchShape { matches: matched.collect(), more: matches.more }))
+    answer::json(&explorer, &SearchShape { matches: matched.collect(), more: matches.more }).await
 }
 
 pub(super) async fn verify(
@@ -139,7 +139,7 @@ pub(super) async fn verify(
         return Err(Refusal::NoCertificate { era: batch.era, number });
     };
     let verification = checks::verify(&explorer, posted, &batch.bounds).await?;
-    Ok(answer::json(&VerificationShape::new(&batch, verification)))
+    answer::json(&explorer, &VerificationShape::new(&batch, verification)).await
 }
 
 /// A batch's number may come to name another batch, so only an answer to a question with the hash never changes.
@@ -170,17 +170,13 @@ pub(super) async fn payload(
 }
 
 async fn download(explorer: &Explorer, file: &str, payload: Bytes, unchanging: bool) -> Answer {
-    let mut response = Response::default();
-    explorer.answers.fill(&mut response, payload).await.map_err(|_| Refusal::Busy)?;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, OCTETS);
+    let mut response = answer::counted(explorer, payload, OCTETS).await?;
     let disposition = format!("attachment; filename=\"{file}\"");
-    headers.insert(
-        CONTENT_DISPOSITION,
-        HeaderValue::from_str(&disposition).expect("a file's name is made of digits and dashes"),
-    );
+    let disposition =
+        HeaderValue::from_str(&disposition).expect("a file's name is made of digits and dashes");
+    response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
     if unchanging {
-        headers.insert(CACHE_CONTROL, FOREVER);
+        response.headers_mut().insert(CACHE_CONTROL, FOREVER);
     }
     Ok(response)
 }

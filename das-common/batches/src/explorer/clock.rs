@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
+/// Characters of a date.
+const DATE: usize = 10;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const FEW_HOURS: u64 = 10 * HOUR;
@@ -16,22 +18,22 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
-/// Unix seconds from digits, RFC 3339, or a date alone (its first second).
+/// Unix seconds from digits, RFC 3339, a date alone (its first second), or what [`shown`] gives.
 pub(super) fn parse(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
     }
-    let time = match text.len() {
-        10 => OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339),
-        // A plus sign of an offset that was not encoded has become a space on the way.
-        _ => match text.rsplit_once(' ') {
-            Some((time, offset)) if time.contains(['T', 't']) => {
-                OffsetDateTime::parse(&format!("{time}+{offset}"), &Rfc3339)
-            }
-            Some(_) | None => OffsetDateTime::parse(text, &Rfc3339),
-        },
+    let mut text = match text.strip_suffix(" UTC") {
+        Some(time) => format!("{time}Z"),
+        None if text.len() == DATE => format!("{text}T00:00:00Z"),
+        None => text.to_owned(),
     };
-    u64::try_from(time.ok()?.unix_timestamp()).ok()
+    if text.as_bytes().get(DATE) == Some(&b' ') {
+        text.replace_range(DATE..=DATE, "T");
+    }
+    // The plus sign of an offset that was not encoded has become a space on the way.
+    let time = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp()).ok()
 }
 
 fn at(seconds: u64) -> Option<OffsetDateTime> {

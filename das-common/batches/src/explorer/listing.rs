@@ -9,6 +9,9 @@ use das_common::data_hash::DataHash;
 use super::refusal::Refusal;
 use crate::types::{Batches, Content, Era, PostedBatch};
 
+/// Eras in which a number is looked up.
+const MAX_ERAS: usize = 1_000;
+
 /// Where the next page begins: with the batches of an era below a number. Both are needed, since a reset may come
 /// between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,11 +129,11 @@ pub(super) fn of_transaction(batches: &dyn Batches, hash: &B256, limit: usize) -
     look_up(batches, &places, limit, |batch| batch.transaction == *hash)
 }
 
-/// A number in every era.
+/// A number in the newest eras.
 pub(super) fn numbered(batches: &dyn Batches, number: u64, limit: usize) -> Result<Found, Refusal> {
     let mut found = Found::default();
-    for era in batches.eras()? {
-        if found.batches.len() == limit {
+    for (looked_at, era) in batches.eras()?.into_iter().enumerate() {
+        if found.batches.len() == limit || looked_at == MAX_ERAS {
             found.more = true;
             break;
         }

@@ -48,7 +48,7 @@ pub(super) async fn newest(State(explorer): State<Arc<Explorer>>, RawQuery(raw):
         None => "Newest batches".into(),
     };
     let body = list::page(&explorer, &scene, &page, below, &title, &rosters);
-    Ok(answer::html(frame::page(&title, &scene, "", &body)))
+    answer::html(&explorer, frame::page(&title, &scene, "", &body)).await
 }
 
 pub(super) async fn batch(
@@ -65,7 +65,7 @@ pub(super) async fn batch(
         None => None,
     };
     let body = batch::page(&explorer, &scene, &batch, &rosters, asked.as_ref());
-    Ok(answer::html(frame::page(&format!("Batch {number}"), &scene, "", &body)))
+    answer::html(&explorer, frame::page(&format!("Batch {number}"), &scene, "", &body)).await
 }
 
 pub(super) async fn verify(
@@ -81,7 +81,7 @@ pub(super) async fn verify(
     };
     let verification = checks::verify(&explorer, posted, &batch.bounds).await?;
     let body = verdict::page(&scene, &batch, &verification);
-    Ok(answer::html(frame::page(&format!("Batch {number} verified"), &scene, "", &body)))
+    answer::html(&explorer, frame::page(&format!("Batch {number} verified"), &scene, "", &body)).await
 }
 
 async fn one(
@@ -113,7 +113,7 @@ pub(super) async fn search(State(explorer): State<Arc<Explorer>>, RawQuery(raw):
         return Ok(Redirect::to(&path).into_response());
     }
     let body = list::found(&explorer, &scene, &text, &matches);
-    let mut response = answer::html(frame::page("Search", &scene, &text, &body));
+    let mut response = answer::html(&explorer, frame::page("Search", &scene, &text, &body)).await?;
     if matches.found.is_empty() {
         *response.status_mut() = http::StatusCode::NOT_FOUND;
     }

@@ -307,15 +307,16 @@ struct EraShape {
     ended: Option<u64>,
 }
 
-/// All eras.
+/// The newest eras.
 #[derive(Serialize)]
 pub(super) struct ErasShape {
     eras: Vec<EraShape>,
+    more: bool,
 }
 
-impl From<Vec<Era>> for ErasShape {
-    fn from(eras: Vec<Era>) -> Self {
-        let shape = |era: Era| EraShape {
+impl ErasShape {
+    pub(super) fn new(eras: &[Era], limit: usize) -> Self {
+        let shape = |era: &Era| EraShape {
             id: era.id,
             chain_id: era.chain_id,
             genesis: era.genesis,
@@ -323,7 +324,7 @@ impl From<Vec<Era>> for ErasShape {
             began: era.began,
             ended: era.ended,
         };
-        Self { eras: eras.into_iter().map(shape).collect() }
+        Self { eras: eras.iter().take(limit).map(shape).collect(), more: eras.len() > limit }
     }
 }
 

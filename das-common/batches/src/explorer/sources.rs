@@ -1,11 +1,13 @@
 //! Whom the explorer asks for what the index does not know: keysets, names, payloads.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use das_chain::keysets::{ChainKeyset, KeysetReadError};
+use das_chain::keysets::{ChainKeyset, KeysetReadError, KeysetStore, Keysets};
 use das_common::bls::{NitroPublicKey, POINT_BYTES};
 use das_common::data_hash::DataHash;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use thiserror::Error;
 
@@ -19,6 +21,29 @@ pub trait Signers: Send + Sync + 'static {
 
     /// What the owner of a key is called; the key is given by its point alone.
     fn name(&self, key: &[u8; POINT_BYTES]) -> Option<String>;
+}
+
+/// The chain's keysets, and names for the keys of a committee that is known.
+pub struct NamedKeysets<S> {
+    keysets: Keysets<S>,
+    names: HashMap<[u8; POINT_BYTES], String>,
+}
+
+impl<S: KeysetStore> NamedKeysets<S> {
+    /// Names are by the point of the key ([`PublicKey::point_bytes`](das_common::bls::PublicKey::point_bytes)).
+    pub fn new(keysets: Keysets<S>, names: HashMap<[u8; POINT_BYTES], String>) -> Self {
+        Self { keysets, names }
+    }
+}
+
+impl<S: KeysetStore> Signers for NamedKeysets<S> {
+    fn keyset(&self, hash: DataHash) -> BoxFuture<'_, KeysetOf> {
+        self.keysets.get(hash).boxed()
+    }
+
+    fn name(&self, key: &[u8; POINT_BYTES]) -> Option<String> {
+        self.names.get(key).cloned()
+    }
 }
 
 /// Where a payload is.

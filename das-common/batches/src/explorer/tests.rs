@@ -6,13 +6,15 @@ mod safety;
 mod verifying;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use das_common::data_hash::{DataHash, flat_hash};
+use das_common::http::answers::{AnswerBudget, SMALL};
 use das_common::sequencer_message::MIN_LIFETIME;
 
 use super::{LinkTemplate, Links, MAX_QUESTIONS};
-use crate::types::{Content, Payload, Progress};
+use crate::types::{Away, Content, Payload, Progress};
 use fake::*;
 
 fn numbers(list: &serde_json::Value) -> Vec<(u64, u64)> {
@@ -113,6 +115,9 @@ async fn a_search_tells_in_which_sense_something_was_found() {
         (&*transaction, vec![("transaction", 1, 1)]),
         ("1790000024", vec![("time", 2, 2)]),
         ("2026-09-21T14:13:44Z", vec![("time", 2, 2)]),
+        ("2026-09-21+14:13:44+UTC", vec![("time", 2, 2)]),
+        ("2026-09-21+16:13:44%2B02:00", vec![("time", 2, 2)]),
+        ("2026-09-21T16:13:44+02:00", vec![("time", 2, 2)]),
         ("2026-09-22", vec![("time", 2, 4)]),
         ("2020-01-01", vec![]),
         ("77", vec![]),
@@ -228,7 +233,7 @@ async fn before_the_first_block_was_read_pages_say_so() {
     assert_eq!(site.get("/api/batches/0").await.status, 404);
     assert_eq!(site.get("/batch/0").await.status, 404);
     assert_eq!(site.get("/search?q=0").await.status, 404);
-    assert_eq!(site.json("/api/eras").await, serde_json::json!({ "eras": [] }));
+    assert_eq!(site.json("/api/eras").await, serde_json::json!({ "eras": [], "more": false }));
 }
 
 #[test]
@@ -261,4 +266,48 @@ fn every_content_has_its_shape() {
         let page = runtime.block_on(site.get(&format!("/batch/{number}")));
         assert_eq!(page.status, 200);
     }
+}
+
+#[tokio::test]
+async fn pages_warn_of_a_chain_that_is_away_or_was_reset() {
+    let site = after_a_reset();
+    let now = super::clock::now();
+    let calm = site.get("/").await.text();
+    assert!(!calm.contains("class=\"banner"), "the reset is long ago: {calm}");
+    assert!(calm.contains("starting"), "no block was read yet");
+    {
+        let mut shelf = site.fake.0.lock();
+        shelf.eras[0].began = now - 7200;
+        shelf.progress.at = Some(shelf.batches[14].block);
+        shelf.progress.head = Some(1_004 + 2);
+    }
+    let page = site.get("/").await.text();
+    assert!(page.contains("The chain was reset") && page.contains("href=\"/?era=1\""), "{page}");
+    assert!(page.contains("2 blocks behind the head"), "{page}");
+    site.fake.0.lock().away = Some(Away { since: now - 60, why: "connection refused".into() });
+    let page = site.get("/batch/3").await.text();
+    assert!(
+        page.contains("The parent chain cannot be read.") && page.contains("connection refused"),
+        "{page}"
+    );
+    assert!(site.get("/").await.text().contains("chain away"));
+    let progress = site.json("/api/progress").await;
+    assert_eq!(progress["away"], serde_json::json!({ "since": now - 60, "why": "connection refused" }));
+    assert_eq!((&progress["behind"], &progress["head"]), (&2.into(), &1_006.into()));
+}
+
+#[tokio::test]
+async fn large_answers_share_a_bounded_memory() {
+    // Of 200 batches, more than what counts as small.
+    let site = Site::of((0..200).map(|number| certified(1, number)).collect());
+    let kept: Vec<_> = futures::future::join_all((0..3).map(|_| site.get("/api/batches?limit=200"))).await;
+    assert!(kept.iter().all(|answer| answer.status == 200 && answer.body.len() > 2 * SMALL));
+    let room = Site::with_answers(site.shelf(), AnswerBudget::new(SMALL, Duration::ZERO));
+    let first = room.open("/api/batches?limit=200").await;
+    let refused = room.get("/api/batches?limit=200").await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.json()["error"].is_string());
+    assert_eq!(room.get("/api/batches?limit=2").await.status, 200);
+    drop(first);
+    assert_eq!(room.get("/api/batches?limit=200").await.status, 200);
 }

@@ -311,11 +311,29 @@ impl Site {
     }
 
     pub(super) fn with_links(shelf: Shelf, sources: Sources, links: Links) -> Self {
+        Self::build(shelf, sources, links, AnswerBudget::new(1 << 20, Duration::from_secs(10)))
+    }
+
+    pub(super) fn with_answers(shelf: Shelf, answers: AnswerBudget) -> Self {
+        Self::build(shelf, Sources::with_keyset(), Links::default(), answers)
+    }
+
+    fn build(shelf: Shelf, sources: Sources, links: Links, answers: AnswerBudget) -> Self {
         let fake = Arc::new(Fake(Mutex::new(shelf)));
         let sources = Arc::new(sources);
-        let answers = AnswerBudget::new(1 << 20, Duration::from_secs(10));
         let explorer = Explorer::new(fake.clone(), sources.clone(), sources.clone(), links, answers);
         Self { fake, sources, routes: routes(Arc::new(explorer)) }
+    }
+
+    /// The same batches again.
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf::of(self.fake.0.lock().batches.clone())
+    }
+
+    /// An answer whose body is not read yet.
+    pub(super) async fn open(&self, path: &str) -> axum::response::Response {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        self.routes.clone().oneshot(request).await.unwrap()
     }
 
     /// One era with these batches, its payloads held.

@@ -136,7 +136,7 @@ async fn a_bad_parameter_is_refused_by_name_limit_and_value() {
         ("/api/batches/at/noon", "time must be unix seconds or a time"),
         ("/api/batches/0/payload?hash=0", "hash must be 64 hex digits"),
         ("/api/batches/-1/verify", "not \"-1\""),
-        ("/api/eras?era=1", "there is no parameter \"era\" here, only none"),
+        ("/api/eras?era=1", "there is no parameter \"era\" here, only limit"),
         ("/api/progress?x", "there is no parameter \"x\""),
         ("/api/search", "q is missing"),
         ("/api/search?q=%20", "q is missing"),
