@@ -28,6 +28,7 @@ mod listing;
 mod pages;
 mod query;
 mod refusal;
+mod rosters;
 mod search;
 mod shapes;
 mod sources;

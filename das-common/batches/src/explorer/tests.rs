@@ -1,5 +1,6 @@
 //! The explorer through its routes, over batches in a plain list.
 
+mod documented;
 mod fake;
 mod paging;
 mod safety;

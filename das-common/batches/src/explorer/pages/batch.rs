@@ -6,7 +6,8 @@ use maud::{Markup, html};
 
 use super::frame::Scene;
 use super::parts::{batch_path, chain_hash, grouped, kind, length, moment, payload, size, verify_path};
-use crate::explorer::shapes::{Rosters, SignerShape, hex};
+use crate::explorer::rosters::{Rosters, SignerShape};
+use crate::explorer::shapes::hex;
 use crate::explorer::sources::Availability;
 use crate::explorer::verify::Asked;
 use crate::explorer::{Explorer, clock};

@@ -7,8 +7,8 @@ use super::parts::{ago, batch_path, chain_hash, dots, kind, left, length, payloa
 use crate::explorer::Explorer;
 use crate::explorer::listing::{self, Listing};
 use crate::explorer::query::DEFAULT_LIMIT;
+use crate::explorer::rosters::Rosters;
 use crate::explorer::search::{By, Matches};
-use crate::explorer::shapes::Rosters;
 use crate::types::PostedBatch;
 
 pub(super) fn page(

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::links::LinkTemplate;
 use crate::explorer::clock;
-use crate::explorer::shapes::SignerShape;
+use crate::explorer::rosters::SignerShape;
 use crate::types::{Content, Payload, PostedBatch};
 
 /// Signers shown as dots; more are only counted.

@@ -22,6 +22,8 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tower::ServiceExt as _;
 
 use crate::explorer::{
@@ -31,6 +33,14 @@ use crate::types::{Away, Batches, Content, Era, IndexError, Payload, PostedBatch
 
 /// Time of the first block; blocks are 12 seconds apart.
 pub(super) const START: u64 = 1_790_000_000;
+
+/// Prints its seed; `DAS_SEED` gives one.
+pub(super) fn seeded() -> StdRng {
+    let given = std::env::var("DAS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    eprintln!("DAS_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
 
 #[derive(Default)]
 pub(super) struct Shelf {

@@ -2,18 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 
 use super::fake::*;
 use super::numbers;
 use crate::types::Progress;
-
-fn seeded() -> StdRng {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
 
 /// Posts some, or takes some back and posts others in their place, but never touches those below `firm`.
 fn disturb(rng: &mut StdRng, site: &Site, firm: u64, gone: &mut BTreeSet<u64>) {

@@ -1,7 +1,6 @@
 //! What strangers can do to the explorer, and to those who look at its pages.
 
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 
 use super::fake::*;
 use super::hash_of;
@@ -186,9 +185,7 @@ async fn a_bad_parameter_is_refused_by_name_limit_and_value() {
 
 #[tokio::test]
 async fn no_request_makes_it_fail() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("SEED={seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = seeded();
     let mut extreme = certified(1, 1);
     extreme.number = u64::MAX;
     extreme.timestamp = u64::MAX;
