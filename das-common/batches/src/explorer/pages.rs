@@ -59,11 +59,14 @@ pub(super) async fn batch(
     let number = query::number_of(path)?;
     let era = Query::parse(raw.as_deref(), &["era"])?.era()?;
     let (batch, scene) = one(&explorer, era, number).await?;
-    let rosters = Rosters::of(&explorer, std::slice::from_ref(&batch)).await;
-    let asked = match listing::certificate(&batch) {
-        Some(certificate) => Some(checks::availability(&explorer, &certificate).await),
-        None => None,
+    let asked = async {
+        match listing::certificate(&batch) {
+            Some(certificate) => Some(checks::availability(&explorer, &certificate).await),
+            None => None,
+        }
     };
+    // Either may be slow where others do not answer.
+    let (rosters, asked) = tokio::join!(Rosters::of(&explorer, std::slice::from_ref(&batch)), asked);
     let body = batch::page(&explorer, &scene, &batch, &rosters, asked.as_ref());
     answer::html(&explorer, frame::page(&format!("Batch {number}"), &scene, "", &body)).await
 }

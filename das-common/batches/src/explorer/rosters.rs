@@ -1,7 +1,6 @@
 //! Who could have signed the certificates of an answer, and who did.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use das_chain::keysets::ChainKeyset;
 use das_common::certificate::Certificate;
@@ -18,7 +17,13 @@ const MAX_KEYSETS: usize = 8;
 
 /// The keysets that an answer names, as far as they could be had.
 #[derive(Default)]
-pub(super) struct Rosters(HashMap<DataHash, Arc<ChainKeyset>>);
+pub(super) struct Rosters(HashMap<DataHash, Roster>);
+
+/// A keyset and what its members are called.
+struct Roster {
+    assumed_honest: u64,
+    names: Vec<String>,
+}
 
 /// A place in a keyset.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
@@ -41,26 +46,39 @@ impl Rosters {
         }
         let lookups = wanted.into_iter().map(|hash| async move {
             let asked = tokio::time::timeout(KEYSET_PATIENCE, explorer.signers.keyset(hash)).await;
-            Some((hash, asked.ok()?.ok()?))
+            let keyset = asked.ok()?.ok()?;
+            Some((hash, roster(explorer, &hash, &keyset)))
         });
         Self(futures::future::join_all(lookups).await.into_iter().flatten().collect())
     }
 
-    pub(super) fn keyset(&self, hash: &DataHash) -> Option<&ChainKeyset> {
-        self.0.get(hash).map(|keyset| &**keyset)
+    /// How many members of a keyset are assumed honest; none while the keyset cannot be had.
+    pub(super) fn assumed_honest(&self, keyset: &DataHash) -> Option<u64> {
+        self.0.get(keyset).map(|roster| roster.assumed_honest)
     }
 
     /// The members of a certificate's keyset, and who of them signed; none while the keyset cannot be had.
-    pub(super) fn signers(&self, explorer: &Explorer, certificate: &Certificate) -> Option<Vec<SignerShape>> {
-        let keyset = self.keyset(&certificate.keyset_hash)?;
-        let signer = |(index, key)| {
-            let named = explorer.signers.name(&point_of(key));
-            let name = named.unwrap_or_else(|| {
-                let keyset: String = hex(&certificate.keyset_hash).chars().take(6).collect();
-                format!("member {index} of keyset {keyset}…")
-            });
-            SignerShape { index, name, signed: certificate.signers_mask >> index & 1 == 1 }
+    pub(super) fn signers(&self, certificate: &Certificate) -> Option<Vec<SignerShape>> {
+        let signed = |index: usize| certificate.signers_mask >> index & 1 == 1;
+        let signer = |(index, name): (usize, &String)| SignerShape {
+            index,
+            name: name.clone(),
+            signed: signed(index),
         };
-        Some(keyset.keyset.keys().iter().enumerate().map(signer).collect())
+        let roster = self.0.get(&certificate.keyset_hash)?;
+        Some(roster.names.iter().enumerate().map(signer).collect())
+    }
+}
+
+fn roster(explorer: &Explorer, hash: &DataHash, keyset: &ChainKeyset) -> Roster {
+    let name = |(index, key)| {
+        explorer.signers.name(&point_of(key)).unwrap_or_else(|| {
+            let keyset: String = hex(hash).chars().take(6).collect();
+            format!("member {index} of keyset {keyset}…")
+        })
+    };
+    Roster {
+        assumed_honest: keyset.keyset.assumed_honest(),
+        names: keyset.keyset.keys().iter().enumerate().map(name).collect(),
     }
 }

@@ -138,27 +138,30 @@ pub(super) async fn batches(
     batches: Vec<PostedBatch>,
     with_availability: bool,
 ) -> Vec<BatchShape> {
-    let rosters = &Rosters::of(explorer, &batches).await;
-    let shapes = batches.into_iter().map(|posted| async move {
-        let certificate = listing::certificate(&posted);
-        let asked = match &certificate {
-            Some(certificate) if with_availability => Some(verify::availability(explorer, certificate).await),
+    let certificates: Vec<_> = batches.iter().map(listing::certificate).collect();
+    let questions = certificates.clone().into_iter().map(|certificate| async move {
+        match certificate {
+            Some(certificate) if with_availability => {
+                Some(verify::availability(explorer, &certificate).await)
+            }
             Some(_) | None => None,
-        };
+        }
+    });
+    let asked = futures::stream::iter(questions).buffered(QUESTIONS_AT_ONCE).collect::<Vec<_>>();
+    let (rosters, asked) = tokio::join!(Rosters::of(explorer, &batches), asked);
+    let shape = |((posted, certificate), asked): ((PostedBatch, Option<Certificate>), _)| {
         let certificate = certificate.map(|certificate| CertificateShape {
             version: certificate.version,
             keyset_hash: hex(&certificate.keyset_hash),
             data_hash: hex(&certificate.data_hash),
             timeout: certificate.timeout,
             signers_mask: format!("{:#x}", certificate.signers_mask),
-            assumed_honest: rosters
-                .keyset(&certificate.keyset_hash)
-                .map(|keyset| keyset.keyset.assumed_honest()),
-            signers: rosters.signers(explorer, &certificate),
+            assumed_honest: rosters.assumed_honest(&certificate.keyset_hash),
+            signers: rosters.signers(&certificate),
         });
         shape(posted, certificate, asked)
-    });
-    futures::stream::iter(shapes).buffered(QUESTIONS_AT_ONCE).collect().await
+    };
+    batches.into_iter().zip(certificates).zip(asked).map(shape).collect()
 }
 
 fn shape(

@@ -312,3 +312,15 @@ async fn large_answers_share_a_bounded_memory() {
     drop(first);
     assert_eq!(room.get("/api/batches?limit=200").await.status, 200);
 }
+
+#[tokio::test]
+async fn who_never_answers_holds_nothing_up_for_ever() {
+    let sources = Sources { silent: true, ..Sources::with_keyset() };
+    let site = Site::new(Shelf::of(vec![certified(1, 0)]), sources);
+    let (page, listing, batch) =
+        tokio::join!(site.get("/batch/0"), site.get("/"), site.json("/api/batches/0?availability=true"));
+    assert!(page.text().contains("cannot be told") && page.text().contains("cannot be had now"));
+    assert_eq!(listing.status, 200);
+    assert_eq!(batch["availability"]["state"], "unknown");
+    assert!(batch["certificate"]["signers"].is_null() && batch["certificate"]["assumedHonest"].is_null());
+}

@@ -23,7 +23,7 @@ pub(super) fn page(
     let in_force = scene.is_in_force(batch.era);
     let neighbour = |number: u64| batch_path(batch.era, number, in_force);
     let certificate = crate::explorer::listing::certificate(batch);
-    let signers = certificate.as_ref().and_then(|certificate| rosters.signers(explorer, certificate));
+    let signers = certificate.as_ref().and_then(|certificate| rosters.signers(certificate));
     html! {
         div.title {
             h1 { "Batch " (batch.number) @if !in_force { " " span.pill { "era " (batch.era) } } }
@@ -154,7 +154,7 @@ fn certified(scene: &Scene, batch: &PostedBatch, certificate: &Certificate) -> M
 }
 
 fn signed(rosters: &Rosters, certificate: &Certificate, signers: Option<&[SignerShape]>) -> Markup {
-    let Some((keyset, signers)) = rosters.keyset(&certificate.keyset_hash).zip(signers) else {
+    let Some((honest, signers)) = rosters.assumed_honest(&certificate.keyset_hash).zip(signers) else {
         return html! {
             section.card {
                 h2 { "Signers" }
@@ -168,7 +168,7 @@ fn signed(rosters: &Rosters, certificate: &Certificate, signers: Option<&[Signer
             h2 { "Signers" }
             p {
                 b { (count) " of " (signers.len()) } " members signed; "
-                (keyset.keyset.assumed_honest()) @if keyset.keyset.assumed_honest() == 1 { " is" } @else { " are" } " assumed honest."
+                (honest) @if honest == 1 { " is" } @else { " are" } " assumed honest."
             }
             ul.signers {
                 @for signer in signers {

@@ -48,7 +48,7 @@ pub(super) fn page(
 
 fn table(explorer: &Explorer, scene: &Scene, batches: &[PostedBatch], rosters: &Rosters) -> Markup {
     html! {
-        table {
+        table aria-label="Batches" {
             thead {
                 tr {
                     th scope="col" { "Batch" }
@@ -68,7 +68,7 @@ fn table(explorer: &Explorer, scene: &Scene, batches: &[PostedBatch], rosters: &
 
 fn row(explorer: &Explorer, scene: &Scene, batch: &PostedBatch, rosters: &Rosters) -> Markup {
     let certificate = listing::certificate(batch);
-    let signers = certificate.as_ref().and_then(|certificate| rosters.signers(explorer, certificate));
+    let signers = certificate.as_ref().and_then(|certificate| rosters.signers(certificate));
     html! {
         tr {
             th scope="row" {
@@ -125,7 +125,7 @@ pub(super) fn found(explorer: &Explorer, scene: &Scene, text: &str, matches: &Ma
                 @if matches.more { ", the first " (matches.found.len()) } ":"
             }
             div.card.wide {
-                table {
+                table aria-label="Batches found" {
                     thead {
                         tr {
                             th scope="col" { "Batch" }

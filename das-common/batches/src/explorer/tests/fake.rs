@@ -222,6 +222,8 @@ pub(super) struct Sources {
     pub(super) payloads: Mutex<HashMap<DataHash, Bytes>>,
     pub(super) payloads_away: bool,
     pub(super) slow: bool,
+    /// Nobody ever answers.
+    pub(super) silent: bool,
     pub(super) asked: AtomicUsize,
     pub(super) now: AtomicUsize,
     pub(super) most: AtomicUsize,
@@ -253,7 +255,10 @@ impl Sources {
 
 impl Signers for Sources {
     fn keyset(&self, hash: DataHash) -> BoxFuture<'_, KeysetOf> {
-        std::future::ready(self.lookup(hash)).boxed()
+        match self.silent {
+            true => std::future::pending().boxed(),
+            false => std::future::ready(self.lookup(hash)).boxed(),
+        }
     }
 
     fn name(&self, key: &[u8; POINT_BYTES]) -> Option<String> {
@@ -267,6 +272,9 @@ impl Payloads for Sources {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
+            if self.silent {
+                return std::future::pending().await;
+            }
             if self.slow {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

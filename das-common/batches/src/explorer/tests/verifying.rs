@@ -166,3 +166,17 @@ async fn each_kind_of_bad_certificate_fails_at_the_step_at_which_nodes_stop() {
         assert_eq!(marks("skipped"), all.len().saturating_sub(place + 1), "{name}");
     }
 }
+
+#[tokio::test]
+async fn the_end_of_time_wraps_as_it_does_in_every_node() {
+    for (timeout, verdict, nodes) in
+        [(MIN_LIFETIME - 2, "ignored", "ignored"), (MIN_LIFETIME - 1, "valid", "payload")]
+    {
+        let posted = certificate(1, TEXT, timeout).to_bytes();
+        let mut batch = batch(1, 0, Content::Certificate(posted), Payload::None);
+        batch.bounds.max_timestamp = u64::MAX;
+        assert_eq!(recovered(&batch, &sources()).await, nodes);
+        let site = Site::new(Shelf::of(vec![batch]), sources());
+        assert_eq!(site.json("/api/batches/0/verify").await["verdict"], verdict);
+    }
+}
