@@ -131,7 +131,9 @@ impl Verdict {
             Self::Ignored => {
                 "Every node takes this batch for an empty one, and the chain goes on without it."
             }
-            Self::Blocked => "No node can go past this batch until what is missing is there.",
+            Self::Blocked => {
+                "As far as this server can tell, no node can go past this batch until what is missing is there."
+            }
             Self::Unknown => "What nodes make of this batch cannot be told now. Try again later.",
         }
     }
@@ -241,9 +243,9 @@ impl Run<'_> {
             Ok(Ok(keyset)) => keyset,
             Ok(Err(error)) => {
                 return match error {
-                    KeysetReadError::Unknown { .. } | KeysetReadError::Form { .. } => {
-                        self.failed(Verdict::Blocked, &error)
-                    }
+                    KeysetReadError::Unknown { .. } => self.failed(Verdict::Blocked, &error),
+                    // An error whose text nodes know: they go on without the batch.
+                    KeysetReadError::Form { .. } => self.failed(Verdict::Ignored, &error),
                     KeysetReadError::Chain { .. }
                     | KeysetReadError::Missing { .. }
                     | KeysetReadError::Lost { .. } => self.unknown(&error),

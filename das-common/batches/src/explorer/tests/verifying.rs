@@ -114,7 +114,7 @@ fn cases() -> Vec<Case> {
     add("chain away", bytes.clone(), away(), ("keyset", "unknown", "unknown", "no keyset"));
     let broken = sources();
     broken.keysets.lock().insert(DataHash::of(b"other"), b"other".to_vec());
-    add("bad keyset", other, broken, ("keyset", "failed", "blocked", "bad keyset"));
+    add("bad keyset", other, broken, ("keyset", "failed", "ignored", "bad keyset"));
     add(
         "one signer",
         with(&|c| c.signers_mask = 0b010),
