@@ -1,9 +1,10 @@
 //! Why a request gets something else than what it asked for.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use das_common::data_hash::DataHash;
 use http::StatusCode;
-use std::sync::Arc;
 use thiserror::Error;
 
 use super::query::BadParameter;
@@ -31,7 +32,9 @@ pub(super) enum Refusal {
     Transaction(alloy_primitives::B256),
     #[error("no batch of era {era} was posted by {}", super::clock::shown(*time))]
     Time { era: u32, time: u64 },
-    #[error("batch {number} of era {era} is not posted as a certificate: its data is on the chain itself")]
+    #[error(
+        "batch {number} of era {era} was not posted as a certificate: there is no payload to fetch or to check"
+    )]
     NoCertificate { era: u32, number: u64 },
     #[error("batch {number} of era {era} has a certificate that does not parse: {why}")]
     Certificate { era: u32, number: u64, why: String },
