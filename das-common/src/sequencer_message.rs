@@ -22,7 +22,7 @@ pub const HEADER_BYTES: usize = 40;
 /// A certificate must last so many seconds beyond the latest timestamp of its batch.
 pub const MIN_LIFETIME: u64 = 7 * 24 * 3600;
 /// Certificates of this version and above are for later software.
-const FIRST_UNKNOWN_VERSION: u8 = 2;
+pub const FIRST_UNKNOWN_VERSION: u8 = 2;
 
 /// A batch as the inbox of the parent chain has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

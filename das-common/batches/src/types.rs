@@ -127,6 +127,15 @@ pub struct Progress {
     pub failing: u64,
 }
 
+/// The chain cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// It last answered then (unix seconds).
+    pub since: u64,
+    /// What the last try came to, without secrets: it is shown to everybody.
+    pub why: String,
+}
+
 /// Why the index could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -167,4 +176,9 @@ pub trait Batches: Send + Sync + 'static {
 
     /// How far the chain has been followed.
     fn progress(&self) -> Progress;
+
+    /// That the chain cannot be read now; none: it answers, or nothing is known of it.
+    fn away(&self) -> Option<Away> {
+        None
+    }
 }
