@@ -12,6 +12,8 @@ pub mod follow;
 pub mod keysets;
 pub mod names;
 pub mod permission;
+pub mod poster_key;
 pub mod reader;
+pub mod transaction;
 
 pub use error::ChainError;

@@ -35,7 +35,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 /// An answer by its meaning.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer<T> {
+pub(crate) enum Answer<T> {
     /// The result.
     Value(T),
     /// A contract reverted; its error, if given.
@@ -48,7 +48,7 @@ pub(super) enum Answer<T> {
     Malformed { reason: String },
 }
 
-pub(super) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Answer<T> {
+pub(crate) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Answer<T> {
     let envelope = serde_json::from_slice::<Envelope<'_>>(body);
     match envelope {
         // Some send their JSON-RPC errors with another status.
