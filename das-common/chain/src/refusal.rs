@@ -104,7 +104,8 @@ impl Refusal {
         match self {
             Self::AlreadyKnown => "nothing: the endpoint has the transaction",
             Self::NonceTooLow => {
-                "see whether another process sends with the same key; a key belongs to one poster"
+                "nothing if this transaction or its replacement is in a block; else another process sends with the same key, \
+                 which must belong to one poster"
             }
             Self::NonceTooHigh => "nothing: the transactions before it are sent again first",
             Self::ReplacementUnderpriced => "nothing: the next replacement offers more, up to the fee limits",

@@ -34,7 +34,7 @@ const PRF: &str = "hmac-sha256";
 const DERIVED_BYTES: usize = 32;
 const MAX_SALT_BYTES: usize = 256;
 
-/// scrypt's memory, 128 n r: twice what the usual programs take.
+/// scrypt's memory, 128 r (n + p) bytes: twice what the usual programs take.
 const MAX_SCRYPT_BYTES: u64 = 512 << 20;
 /// scrypt's work, n r p: eight times what the usual programs take, which is about a second.
 const MAX_SCRYPT_WORK: u64 = 1 << 24;
@@ -280,7 +280,8 @@ fn parse_scrypt(params: &Value) -> Result<Kdf, KeystoreError> {
     }
     let product =
         |numbers: &[u64]| numbers.iter().fold(1_u64, |product, number| product.saturating_mul(*number));
-    within("crypto.kdfparams: scrypt's memory, 128 n r bytes,", product(&[128, n, r]), MAX_SCRYPT_BYTES)?;
+    let memory = product(&[128, r, n.saturating_add(p)]);
+    within("crypto.kdfparams: scrypt's memory, 128 r (n + p) bytes,", memory, MAX_SCRYPT_BYTES)?;
     within("crypto.kdfparams: scrypt's work, n r p,", product(&[n, r, p]), MAX_SCRYPT_WORK)?;
     let log_n = n.trailing_zeros() as u8;
     // By the bounds above neither is cut.

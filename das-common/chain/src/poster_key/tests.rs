@@ -158,10 +158,11 @@ fn no_keystore_makes_us_work_for_ever() {
         }
     };
     let (memory, work) = (512 << 20, 1 << 24);
-    assert_eq!(limit(scrypt_vector(), &[("n", 1 << 20), ("r", 8)]), (1 << 30, memory));
+    assert_eq!(limit(scrypt_vector(), &[("n", 1 << 20), ("r", 8), ("p", 1)]), ((1 << 30) + 1024, memory));
+    assert_eq!(limit(scrypt_vector(), &[("n", 2), ("p", (1 << 23) - 2)]), (1 << 30, memory));
     assert_eq!(limit(scrypt_vector(), &[("n", 1 << 63), ("r", u64::MAX)]), (u64::MAX, memory));
     assert_eq!(limit(scrypt_vector(), &[("p", 65)]), (65 << 18, work));
-    assert_eq!(limit(scrypt_vector(), &[("n", 2), ("r", 1), ("p", u64::MAX)]), (u64::MAX, work));
+    assert_eq!(limit(scrypt_vector(), &[("n", 2), ("p", u64::MAX)]), (u64::MAX, memory));
     assert_eq!(limit(pbkdf2_vector(), &[("c", 10_000_001)]), (10_000_001, 10_000_000));
     assert_eq!(limit(pbkdf2_vector(), &[("c", 1 << 32)]), (1 << 32, 10_000_000));
 }
