@@ -226,10 +226,36 @@ options! {
 }
 
 options! {
-    /// The account that posts.
+    /// The account that posts: a key file, a keystore, or a remote signer.
     pub struct PosterKeyOptions {
         /// File with its key in hex.
         file: PathBuf,
+        /// Encrypted keystore with its key (Web3 Secret Storage, version 3).
+        keystore: PathBuf,
+        /// File with the keystore's password.
+        password_file: PathBuf,
+        /// Environment variable with the keystore's password, if there is no file.
+        password_env: String,
+        /// A signer on another machine.
+        remote: RemoteSignerOptions,
+    }
+}
+
+options! {
+    /// A signer on another machine, asked with eth_signTransaction over https.
+    pub struct RemoteSignerOptions {
+        /// Its URL.
+        url: Secret,
+        /// The account that it signs for.
+        address: String,
+        /// Certificates (PEM) of the authority of its certificate; without, those that the system trusts.
+        ca: PathBuf,
+        /// Our certificate (PEM), by which it knows us.
+        cert: PathBuf,
+        /// The secret key (PEM) of our certificate.
+        cert_key: PathBuf,
+        /// Time for one signature.
+        timeout: Duration = "5s",
     }
 }
 

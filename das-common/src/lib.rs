@@ -19,6 +19,7 @@ pub mod keyset;
 pub mod nitro_layout;
 pub mod rest_reader;
 pub mod rpc_client;
+pub mod secret_file;
 pub mod sequencer_message;
 pub mod server;
 

@@ -227,7 +227,8 @@ async fn endpoints_that_fail_or_lie_delay_posting_and_nothing_else() {
     let proxy = Proxy::start(world.chain.url()).await.unwrap();
     world.kill_aggregator();
     let chain_id = world.chain.chain_id().to_string();
-    world.start_aggregator(&["--parent-chain.node-url", proxy.url(), "--parent-chain.chain-id", &chain_id]);
+    world.node_url = proxy.url().to_owned();
+    world.start_aggregator(&["--parent-chain.chain-id", &chain_id]);
     for behaviour in [
         Behaviour::Silent,
         Behaviour::Status(500),

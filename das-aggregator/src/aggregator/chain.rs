@@ -2,25 +2,27 @@
 //! posts.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use das_chain::ChainError;
 use das_chain::keysets::Validity;
 use das_chain::parent::ParentChain;
-use das_chain::poster_key::PosterKey;
+use das_chain::poster_key::{LocalKey, Password, PosterKey, RemoteSettings, RemoteSigner};
 use das_chain::reader::At;
 use das_common::alarm::Alarms;
 use das_common::config::sections::given;
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded};
+use das_common::http::client::{ClientIdentity, TlsFiles};
 use das_common::store_auth::StoreKey;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::StartError;
-use crate::options::{AggregatorOptions, Fallback, KeysetCheck, PostOptions};
+use crate::options::{AggregatorOptions, Fallback, KeysetCheck, PostOptions, RemoteSignerOptions};
 use crate::post::chain::PosterChain;
 use crate::post::fees::FeeLimits;
 use crate::post::queue::{Bounds, Place, Queue};
@@ -132,8 +134,55 @@ pub(super) fn poster(
 }
 
 fn load_key(post: &PostOptions) -> Result<PosterKey, StartError> {
-    let file: &Path = given(&post.key.file).ok_or(StartError::PostWithout { option: "post.key.file" })?;
-    PosterKey::from_file(file).map_err(StartError::PosterKey)
+    let key = &post.key;
+    if !key.remote.url.is_empty() {
+        return remote_signer(&key.remote);
+    }
+    if let Some(keystore) = given(&key.keystore) {
+        let password = match given(&key.password_file) {
+            Some(file) => {
+                let (password, wide) = Password::from_file(file).map_err(StartError::PosterKey)?;
+                warn_of_mode(file, wide);
+                password
+            }
+            None if key.password_env.is_empty() => {
+                return Err(StartError::PostWithout { option: "post.key.password-file" });
+            }
+            None => Password::from_environment(&key.password_env).map_err(StartError::PosterKey)?,
+        };
+        let key = LocalKey::from_keystore(keystore, &password).map_err(StartError::PosterKey)?;
+        return Ok(PosterKey::Local(key));
+    }
+    let file = given(&key.file).ok_or(StartError::PostWithout { option: "post.key.file" })?;
+    let (key, wide) = LocalKey::from_file(file).map_err(StartError::PosterKey)?;
+    warn_of_mode(file, wide);
+    Ok(PosterKey::Local(key))
+}
+
+fn remote_signer(options: &RemoteSignerOptions) -> Result<PosterKey, StartError> {
+    let address = Address::from_str(&options.address)
+        .map_err(|_| StartError::PostWithout { option: "post.key.remote.address" })?;
+    let identity = match (given(&options.cert), given(&options.cert_key)) {
+        (Some(certificate), Some(key)) => {
+            Some(ClientIdentity { certificate: certificate.to_owned(), key: key.to_owned() })
+        }
+        (Some(_), None) => return Err(StartError::PostWithout { option: "post.key.remote.cert-key" }),
+        (None, _) => return Err(StartError::PostWithout { option: "post.key.remote.cert" }),
+    };
+    let settings = RemoteSettings {
+        url: options.url.expose().to_owned(),
+        address,
+        tls: TlsFiles { authorities: given(&options.ca).map(Path::to_owned), identity },
+        deadline: options.timeout,
+    };
+    let signer = RemoteSigner::new(&settings).map_err(|error| StartError::PosterKey(error.into()))?;
+    Ok(PosterKey::Remote(signer))
+}
+
+fn warn_of_mode(file: &Path, wide: Option<u32>) {
+    if let Some(mode) = wide {
+        warn!(code = fault::KEY_MODE.code, file = %file.display(), mode = format!("{mode:03o}"), "{}", fault::KEY_MODE);
+    }
 }
 
 fn settings(options: &AggregatorOptions) -> PostSettings {

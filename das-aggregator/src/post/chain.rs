@@ -1,4 +1,4 @@
-//! What posting asks of the parent chain, and what it sends there.
+//! What posting decides by: one look at the parent chain, all of it as of one block.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -45,15 +45,6 @@ pub struct Look {
     pub time: u64,
     /// What the account has, wei.
     pub balance: U256,
-}
-
-/// What a node says of a transaction that it was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
-    /// It has it.
-    Taken,
-    /// It does not take it, in its words.
-    Refused(String),
 }
 
 #[derive(Deserialize)]
@@ -150,32 +141,6 @@ impl PosterChain {
             .on_one(|one| async move { self.call(&one, &Inbox::maxTimeVariationCall {}, "latest").await });
         let seconds = variation.await?.futureSeconds;
         Ok(Duration::from_secs(seconds.saturating_to()))
-    }
-
-    /// Gas for a call of the contract as things are now; [`ChainError::Reverted`] when it would do nothing.
-    pub async fn estimate(&self, input: &Bytes) -> Result<u64, ChainError> {
-        let call = json!({ "from": self.account, "to": self.inbox, "data": input });
-        let gas: U64 = self.endpoints.request("eth_estimateGas", json!([call])).await?;
-        Ok(gas.to())
-    }
-
-    /// Sends a signed transaction. One that is known already was taken.
-    pub async fn send(&self, raw: &[u8]) -> Result<Sent, ChainError> {
-        let raw = Bytes::copy_from_slice(raw);
-        let outcome: Result<Value, ChainError> =
-            self.endpoints.request("eth_sendRawTransaction", json!([raw])).await;
-        match outcome {
-            Ok(_) => Ok(Sent::Taken),
-            Err(ChainError::Refused { message, .. } | ChainError::Reverted { message, .. }) => {
-                let words = message.to_ascii_lowercase();
-                let known = ["already known", "known transaction", "already imported", "already exists"];
-                match known.iter().any(|known| words.contains(known)) {
-                    true => Ok(Sent::Taken),
-                    false => Ok(Sent::Refused(message)),
-                }
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

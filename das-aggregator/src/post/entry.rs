@@ -30,6 +30,8 @@ pub struct Attempt {
     pub fees: Fees,
     /// The sequence number it carries.
     pub sequence: u64,
+    /// When it was made, unix seconds.
+    pub made: u64,
     /// When it was sent last, unix seconds.
     pub sent: u64,
     /// Until when its certificate promises the data, unix seconds; the end of time for data posted itself.

@@ -269,11 +269,11 @@ impl Planner<'_> {
         // offer.
         let wrong = last.sequence != sequence;
         let aged = !self.is_good(last.until);
-        let waited = self.now.saturating_sub(last.sent);
+        let (age, waited) = (self.now.saturating_sub(last.made), self.now.saturating_sub(last.sent));
         if aged && !self.is_ready(entry) {
             return self.step(Step::Certify { id });
         }
-        if wrong || aged || waited >= self.policy.replace_after {
+        if wrong || aged || age >= self.policy.replace_after {
             if !self.view.keyset_valid && entry.needs_keyset() {
                 return self.hold(Hold::Keyset);
             }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use das_chain::ChainError;
 use das_chain::contract::SequencerInbox as Inbox;
 use das_chain::poster_key::PosterKey;
-use das_chain::revert;
+use das_chain::poster_rpc::{PosterRpc, SendError};
+use das_chain::reader::At;
+use das_chain::refusal::Refusal;
 use das_chain::transaction::Eip1559;
 use das_common::alarm::Alarms;
 use das_common::certificate::Certificate;
@@ -23,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::chain::{Look, PosterChain, Sent};
+use super::chain::{Look, PosterChain};
 use super::entry::{Attempt, Entry, FOR_EVER, Stage};
 use super::fees::{FeeLimits, Fees};
 use super::plan::{Hold, Policy, Step, plan};
@@ -79,6 +81,7 @@ pub struct PostSettings {
 struct Shared {
     queue: Queue,
     chain: PosterChain,
+    rpc: PosterRpc,
     key: PosterKey,
     store_key: Arc<StoreKey>,
     stores: Stores,
@@ -136,6 +139,7 @@ impl Poster {
     pub fn new(parts: PosterParts) -> Self {
         let PosterParts { queue, chain, key, store_key, stores, settings, alarms } = parts;
         Self(Arc::new(Shared {
+            rpc: PosterRpc::new(chain.endpoints.clone()),
             queue,
             chain,
             key,
@@ -373,20 +377,15 @@ impl Poster {
         let input = ChainBytes::from(call.abi_encode());
         let is_next = sequence == look.view.batches && nonce == look.view.nonce;
         let gas = if is_next {
-            match self.0.chain.estimate(&input).await {
+            let estimated =
+                self.0.rpc.estimate_gas(self.0.chain.account, self.0.chain.inbox, &input, At::Latest).await;
+            match estimated {
                 Ok(gas) => gas.saturating_add(gas / 100 * self.0.settings.gas_margin),
-                Err(ChainError::Reverted { data, message }) => {
-                    let reason = revert::explain(&data).unwrap_or(message);
-                    self.problem(id, fault::POST_REVERT, format!("the contract would refuse it: {reason}"))
-                        .await?;
+                Err(SendError::Chain(error)) => return Err(error.into()),
+                Err(error) => {
+                    self.problem(id, fault_of(&error), error.to_string()).await?;
                     return Ok(false);
                 }
-                Err(ChainError::Refused { message, .. }) => {
-                    self.problem(id, refusal(&message), format!("gas cannot be estimated: {message}"))
-                        .await?;
-                    return Ok(false);
-                }
-                Err(error) => return Err(error.into()),
             }
         } else {
             // Behind others that are in no block yet, an estimate would only say that it is not its turn.
@@ -410,8 +409,15 @@ impl Poster {
             }
         };
         self.0.alarms.clear(fault::POST_KEY.code);
-        let attempt =
-            Attempt { tx: signed.hash.0, raw: signed.raw.to_vec(), fees, sequence, sent: now, until };
+        let attempt = Attempt {
+            tx: signed.hash.0,
+            raw: signed.raw.to_vec(),
+            fees,
+            sequence,
+            made: now,
+            sent: now,
+            until,
+        };
         let written = attempt.clone();
         let written = self.update(id, move |record| record.entry.submitted(nonce, written)).await?;
         if written.is_none() {
@@ -425,16 +431,19 @@ impl Poster {
     }
 
     async fn send(&self, id: u64, attempt: &Attempt) -> Result<bool, RoundError> {
-        match self.0.chain.send(&attempt.raw).await? {
-            Sent::Taken => {
+        match self.0.rpc.send_raw(&ChainBytes::copy_from_slice(&attempt.raw)).await {
+            Ok(_) => {
                 for fault in [fault::POST_REFUSED, fault::POST_BALANCE_GONE] {
                     self.0.alarms.clear(fault.code);
                 }
                 self.update(id, |record| record.problem = None).await?;
                 Ok(true)
             }
-            Sent::Refused(message) => {
-                self.problem(id, refusal(&message), format!("a node does not take it: {message}")).await?;
+            Err(SendError::Chain(error)) => Err(error.into()),
+            // It, or the one that it was to replace, came into a block just now: the next look sees it.
+            Err(SendError::Refused { refusal: Refusal::NonceTooLow, .. }) => Ok(true),
+            Err(error) => {
+                self.problem(id, fault_of(&error), error.to_string()).await?;
                 Ok(false)
             }
         }
@@ -611,10 +620,11 @@ pub fn attempts_of(entry: &Entry) -> &[Attempt] {
     }
 }
 
-fn refusal(message: &str) -> &'static Fault {
-    match message.to_ascii_lowercase().contains("insufficient funds") {
-        true => fault::POST_BALANCE_GONE,
-        false => fault::POST_REFUSED,
+fn fault_of(error: &SendError) -> &'static Fault {
+    match error {
+        SendError::Reverted { .. } => fault::POST_REVERT,
+        SendError::Refused { refusal: Refusal::InsufficientFunds, .. } => fault::POST_BALANCE_GONE,
+        _ => fault::POST_REFUSED,
     }
 }
 

@@ -13,7 +13,7 @@ use alloy_sol_types::SolEvent;
 use das_chain::ChainError;
 use das_chain::contract::SequencerInbox as Inbox;
 use das_chain::endpoints::Backoff;
-use das_chain::follow::{ChainSource, Filtered, Follower, PositionError, ResetReason, Settings, Step};
+use das_chain::follow::{ChainSource, Filtered, Follower, PositionError, Settings, Step};
 use das_chain::reader::{Block, BlockId, LogFilter, LogsRead, Reader};
 use das_common::alarm::Alarms;
 use das_common::fault::{self, Coded, Fault};
@@ -313,7 +313,7 @@ impl ChainFollower {
             Step::Reset { why, .. } => {
                 state.reset_at = Some(Instant::now());
                 state.is_at_head = false;
-                self.alarms.raise_fault(fault::CHAIN_RESET, described(why));
+                self.alarms.raise_fault(fault::CHAIN_RESET, why.to_string());
             }
             Step::AtHead { head } => {
                 if !std::mem::replace(&mut state.is_at_head, true) {
@@ -356,17 +356,6 @@ impl ChainFollower {
         match error.as_chain() {
             Some(ChainError::Away { retry_in, .. }) => pause.max(*retry_in),
             _ => pause,
-        }
-    }
-}
-
-fn described(why: &ResetReason) -> String {
-    match why {
-        ResetReason::OtherGenesis { got, expected } => {
-            format!("its first block is {got}, that of the chain seen before is {expected}")
-        }
-        ResetReason::FarBelow { head, seen } => {
-            format!("its newest block is {head}, and block {seen} had been seen")
         }
     }
 }

@@ -11,7 +11,7 @@
 //! - Path, query, user and password of a URL, where providers keep their keys, appear in no text of ours, and are
 //!   taken out of what an endpoint itself says.
 
-mod answer;
+pub(crate) mod answer;
 mod health;
 
 use std::future::Future;
@@ -448,7 +448,7 @@ impl OneEndpoint {
 }
 
 /// What an error says without naming the URL.
-fn reason(error: HttpError) -> String {
+pub(crate) fn reason(error: HttpError) -> String {
     match error {
         HttpError::Connect { reason, .. } => format!("cannot connect: {reason}"),
         HttpError::Broken { reason, .. } => format!("the connection broke: {reason}"),
@@ -460,7 +460,7 @@ fn reason(error: HttpError) -> String {
 }
 
 /// Everything in a URL that may be a key: all its words of some length, but for its host.
-fn secrets(url: &str, host: &str) -> Vec<String> {
+pub(crate) fn secrets(url: &str, host: &str) -> Vec<String> {
     const SHORTEST: usize = 6;
     let rest = url.split_once("//").map_or(url, |(_, rest)| rest);
     let words = rest.split(['/', '?', '&', '=', '@', ':', '#']);

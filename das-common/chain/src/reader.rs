@@ -23,8 +23,9 @@ use serde_json::{Value, json};
 use crate::endpoints::{Endpoints, OneEndpoint};
 use crate::error::ChainError;
 use crate::names;
+pub(crate) use chain_types::RawLog;
+use chain_types::by_number;
 pub use chain_types::{At, Block, BlockId, Log, LogFilter, Transaction};
-use chain_types::{RawLog, by_number};
 pub use ranges::Ranges;
 
 const BLOCK_BY_NUMBER: &str = "eth_getBlockByNumber";

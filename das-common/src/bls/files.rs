@@ -1,8 +1,8 @@
 //! Key files as Nitro's operators have them: `das_bls` and `das_bls.pub`, base64.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64_simd::STANDARD;
@@ -10,13 +10,14 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{PublicKey, PublicKeyError, SecretKey, SecretKeyError};
+use crate::secret_file::{self, SecretFile, SecretFileError};
 
 /// The file of the secret key.
 pub const SECRET_FILE: &str = "das_bls";
 /// The file of the public key.
 pub const PUBLIC_FILE: &str = "das_bls.pub";
 /// A longer file is no key.
-const MAX_FILE_BYTES: u64 = 64 << 10;
+const MAX_FILE_BYTES: usize = 64 << 10;
 
 /// Why a key file could not be read or written.
 #[derive(Debug, Error)]
@@ -77,43 +78,27 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyFil
     move |source| KeyFileError::Io { what, path, source }
 }
 
-/// What a key file holds, and its mode.
-fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
-    let mut file = File::open(path).map_err(io_error("read", path))?;
-    let about = file.metadata().map_err(io_error("read", path))?;
-    let too_long = |bytes| KeyFileError::TooLong { path: path.to_path_buf(), bytes };
-    if about.len() > MAX_FILE_BYTES {
-        return Err(too_long(about.len()));
-    }
-    // What is no regular file does not say its length, and a growing buffer would leave copies of the secret behind.
-    let mut text = Zeroizing::new(vec![0; MAX_FILE_BYTES as usize + 1]);
-    let mut length = 0;
-    while length < text.len() {
-        match file.read(&mut text[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(io_error("read", path)(error)),
-        }
-    }
-    if length == text.len() {
-        return Err(too_long(length as u64));
-    }
-    text.truncate(length);
+/// What a key file holds, and its mode when it is too wide.
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Option<u32>), KeyFileError> {
+    let SecretFile { bytes: mut text, wide_mode } =
+        secret_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+            SecretFileError::Io { path, source } => KeyFileError::Io { what: "read", path, source },
+            SecretFileError::TooLong { path, bytes, .. } => KeyFileError::TooLong { path, bytes },
+        })?;
     // Lines may be wrapped, as `base64` does; Nitro reads over line ends too.
     text.retain(|byte| !matches!(byte, b'\r' | b'\n'));
     let decoded = STANDARD.decode_to_vec(text.trim_ascii());
     let decoded = decoded.map_err(|_| KeyFileError::Encoding { path: path.to_path_buf() })?;
-    Ok((Zeroizing::new(decoded), about.permissions().mode() & 0o777))
+    Ok((Zeroizing::new(decoded), wide_mode))
 }
 
 /// Reads a secret key file. The second value is the mode of the file when others than the owner may read it: worth a
 /// warning.
 pub fn read_secret_key_file(path: &Path) -> Result<(SecretKey, Option<u32>), KeyFileError> {
-    let (bytes, mode) = read(path)?;
+    let (bytes, wide_mode) = read(path)?;
     let key = SecretKey::from_bytes(&bytes)
         .map_err(|source| KeyFileError::Secret { path: path.to_path_buf(), source })?;
-    Ok((key, (mode & 0o077 != 0).then_some(mode)))
+    Ok((key, wide_mode))
 }
 
 /// Reads a public key file.

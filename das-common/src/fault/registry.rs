@@ -49,6 +49,22 @@ faults! {
     cause: "the committee file is of another committee, or this member's key was changed";
     cure: "compare das_bls.pub with the committee file";
 
+    KEY_PASSWORD = "DAS-KEY-006": "the password does not open the keystore";
+    cause: "it is another keystore's, or has white space or a line end too many, or the keystore is damaged";
+    cure: "check the password's file or environment variable against the keystore; only one line end after it is left out";
+
+    SIGNER_SETTINGS = "DAS-KEY-007": "the remote signer's options cannot be used";
+    cause: "its URL is not https, or a file of certificates or keys cannot be read or does not fit";
+    cure: "correct the URL or the file that the message names; certificates and keys are in PEM";
+
+    SIGNER_AWAY = "DAS-KEY-008": "the remote signer does not sign";
+    cause: "it cannot be reached, does not accept our certificate, or refuses the transaction; the message gives its words";
+    cure: "see whether it runs, trusts the client certificate, holds the account's key, and has rules that forbid this";
+
+    SIGNER_WRONG = "DAS-KEY-009": "the remote signer answered with something else than the transaction it was asked to sign";
+    cause: "it is misconfigured, broken or hostile; the message names the field that differs; nothing was sent";
+    cure: "compare the account with the signer's; if it changes transactions, stop it and find out who runs it";
+
     ["Network"]
     NET_BIND = "DAS-NET-001": "an address cannot be listened on";
     cause: "another process uses the port, or the address is not of this machine";

@@ -8,6 +8,8 @@
 //!
 //! Connections are kept and reused. A request body is one [`Bytes`], so that any number of requests can share it.
 
+mod tls;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,6 +28,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 use url::Url;
+
+pub use tls::{ClientIdentity, TlsError, TlsFiles};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("das/", env!("CARGO_PKG_VERSION")));
 
@@ -118,6 +122,11 @@ impl Endpoint {
     /// `host:port`, the port always given.
     pub fn authority(&self) -> &str {
         &self.inner.authority
+    }
+
+    /// Whether it is called over TLS.
+    pub fn is_https(&self) -> bool {
+        self.inner.https
     }
 
     /// The host alone.
@@ -315,7 +324,7 @@ pub struct HttpClient {
 struct Inner {
     limits: ClientLimits,
     plain: PlainClient,
-    /// Made at the first `https` call: reading the system's roots takes time that most committees on a private
+    /// Made at the first `https` call, if not given: reading the system's roots takes time that most committees on a private
     /// network never need.
     tls: OnceLock<Result<TlsClient, String>>,
 }
@@ -337,6 +346,16 @@ impl HttpClient {
     pub fn new(limits: ClientLimits) -> Self {
         let plain = pooled(&limits).build(connector(&limits));
         Self { inner: Arc::new(Inner { limits, plain, tls: OnceLock::new() }) }
+    }
+
+    /// A client that knows servers by their certificates and shows one of its own, as the files say. They are read now, and
+    /// not again.
+    pub fn with_tls(limits: ClientLimits, files: &TlsFiles) -> Result<Self, TlsError> {
+        let builder =
+            HttpsConnectorBuilder::new().with_tls_config(files.config()?).https_only().enable_http1();
+        let tls = pooled(&limits).build(builder.wrap_connector(connector(&limits)));
+        let plain = pooled(&limits).build(connector(&limits));
+        Ok(Self { inner: Arc::new(Inner { limits, plain, tls: OnceLock::from(Ok(tls)) }) })
     }
 
     /// POSTs a JSON body to the endpoint itself.

@@ -9,8 +9,6 @@ pub(super) fn problem(option: &'static str, text: impl Into<String>, cure: &'sta
     Problem { option, text: text.into(), cure }
 }
 
-/// The inbox address that stands for "no contract".
-
 pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     let mut found = Vec::new();
     servers(options, &mut found);

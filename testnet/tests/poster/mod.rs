@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) home: TempDir,
     pub(crate) makes: BodyMaker,
     options: Vec<String>,
+    /// The endpoint that the aggregator is told.
+    pub(crate) node_url: String,
     /// All that was taken, in order.
     pub(crate) taken: Vec<Taken>,
 }
@@ -83,8 +85,9 @@ impl World {
         }
         let makes = BodyMaker::new(Arc::clone(&key), seed);
         let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let node_url = chain.url().to_owned();
         let mut world =
-            Self { chain, network, key, aggregator: None, home, makes, options, taken: Vec::new() };
+            Self { node_url, chain, network, key, aggregator: None, home, makes, options, taken: Vec::new() };
         world.start_aggregator(&[]);
         world
     }
@@ -93,7 +96,7 @@ impl World {
     pub(crate) fn launch(&self, more: &[&str]) -> das_testnet::process::Launch {
         self.network
             .launch(Who::Aggregator)
-            .args(["--parent-chain.node-url", self.chain.url(), "--parent-chain.poll-interval", "100ms"])
+            .args(["--parent-chain.node-url", &self.node_url, "--parent-chain.poll-interval", "100ms"])
             .args(["--parent-chain.sequencer-inbox-address", &self.chain.inbox().to_string()])
             .args(["--parent-chain.request-timeout", "2s", "--post.enable", "--post.resend-after", "1s"])
             .args(["--post.replace-after", "4s", "--post.min-tip-gwei", "1"])

@@ -165,8 +165,15 @@ impl Poster {
                     let until = entry.certified.expect("nothing is sent without a certificate");
                     assert!(until >= self.now + POLICY.least_life, "nodes would ignore it");
                     let tx = Tx { hash: self.random.random(), id, nonce, sequence, fees, until };
-                    let attempt =
-                        Attempt { tx: tx.hash, raw: Vec::new(), fees, sequence, sent: self.now, until };
+                    let attempt = Attempt {
+                        tx: tx.hash,
+                        raw: Vec::new(),
+                        fees,
+                        sequence,
+                        made: self.now,
+                        sent: self.now,
+                        until,
+                    };
                     entry.submitted(nonce, attempt);
                     self.sent.insert(tx.hash, tx);
                     if self.random.random_bool(crash) {

@@ -26,7 +26,7 @@ fn push(queue: &Queue, request: &PostRequest) -> Result<(Record, bool), QueueErr
 
 fn attempt(number: u8) -> Attempt {
     let fees = Fees { max: 2, tip: 1 };
-    Attempt { tx: [number; 32], raw: vec![number], fees, sequence: number.into(), sent: 5, until: 9 }
+    Attempt { tx: [number; 32], raw: vec![number], fees, sequence: number.into(), made: 5, sent: 5, until: 9 }
 }
 
 #[derive(Debug, Clone)]

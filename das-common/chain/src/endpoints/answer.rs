@@ -35,7 +35,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 /// An answer by its meaning.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer<T> {
+pub(crate) enum Answer<T> {
     /// The result.
     Value(T),
     /// A contract reverted; its error, if given.
@@ -48,7 +48,7 @@ pub(super) enum Answer<T> {
     Malformed { reason: String },
 }
 
-pub(super) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Answer<T> {
+pub(crate) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Answer<T> {
     let envelope = serde_json::from_slice::<Envelope<'_>>(body);
     match envelope {
         // Some send their JSON-RPC errors with another status.
@@ -70,8 +70,11 @@ pub(super) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Answ
 fn read_error<T>(status: StatusCode, error: &ErrorObject) -> Answer<T> {
     let message = shortened(&error.message);
     let words = message.to_ascii_lowercase();
-    if error.code == 3 || words.contains("revert") {
-        return Answer::Reverted { data: revert_data(&error.data), message };
+    let data = revert_data(&error.data);
+    // A selector and words: some call a revert something else.
+    let is_abi = data.as_ref().is_some_and(|data| data.len() % 32 == 4);
+    if error.code == 3 || words.contains("revert") || is_abi {
+        return Answer::Reverted { data: data.unwrap_or_default(), message };
     }
     // A range with too many logs is often called a limit too, so that only these words are taken for "later".
     let later = ["rate limit", "too many requests", "request rate", "compute units", "quota", "capacity"];
@@ -85,12 +88,17 @@ fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 401 | 402 | 403 | 408 | 425 | 429)
 }
 
-/// The hex of the contract's error, which is the data or stands somewhere below it.
-fn revert_data(data: &Value) -> Bytes {
+/// The contract's error: hex, with or without a word before it, that is the data or stands somewhere below it.
+fn revert_data(data: &Value) -> Option<Bytes> {
     match data {
-        Value::String(text) => text.parse().unwrap_or_default(),
-        Value::Object(fields) => fields.get("data").map(revert_data).unwrap_or_default(),
-        _ => Bytes::new(),
+        Value::String(text) => {
+            let hex = text.strip_prefix("Reverted ").unwrap_or(text).strip_prefix("0x")?;
+            hex.parse().ok()
+        }
+        Value::Object(fields) => {
+            ["data", "originalError"].iter().find_map(|name| fields.get(*name).and_then(revert_data))
+        }
+        _ => None,
     }
 }
 
@@ -99,7 +107,7 @@ fn first(body: &[u8]) -> &[u8] {
 }
 
 /// The start of somebody else's text, in one line.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }
 
@@ -136,9 +144,25 @@ mod tests {
         let reverted =
             |data: &str| read(200, &format!(r#"{{"error":{{"code":3,"message":"m","data":{data}}}}}"#));
         let data = Bytes::from_static(&[0xab]);
-        for form in [r#""0xab""#, r#"{"data":"0xab"}"#, r#"{"data":{"data":"0xab"}}"#] {
+        for form in [
+            r#""0xab""#,
+            r#""Reverted 0xab""#,
+            r#"{"data":"0xab"}"#,
+            r#"{"data":{"data":"0xab"}}"#,
+            r#"{"message":"m","originalError":{"data":"0xab"}}"#,
+        ] {
             assert_eq!(reverted(form), Answer::Reverted { data: data.clone(), message: "m".into() });
         }
         assert!(matches!(reverted("[1]"), Answer::Reverted { .. }));
+        let unnamed =
+            |data: &str| read(200, &format!(r#"{{"error":{{"code":-32015,"message":"m","data":{data}}}}}"#));
+        assert!(
+            matches!(unnamed(r#""Reverted 0x01020304""#), Answer::Reverted { data, .. } if data.len() == 4)
+        );
+        for other in
+            [r#""0x""#, r#""0x01""#, r#""01020304""#, r#""text""#, r#"{"from":"0x01020304"}"#, "null"]
+        {
+            assert!(matches!(unnamed(other), Answer::Refused { code: -32015, .. }), "{other}");
+        }
     }
 }

@@ -52,6 +52,8 @@ impl Block {
 pub enum At {
     /// The newest.
     Latest,
+    /// After the newest and all transactions that the endpoint expects to come next.
+    Pending,
     /// The one of that number.
     Number(u64),
     /// The one of that hash.
@@ -59,9 +61,10 @@ pub enum At {
 }
 
 impl At {
-    pub(super) fn to_json(self) -> Value {
+    pub(crate) fn to_json(self) -> Value {
         match self {
             Self::Latest => json!("latest"),
+            Self::Pending => json!("pending"),
             Self::Number(number) => json!(by_number(number)),
             Self::Hash(hash) => json!({ "blockHash": hash }),
         }
@@ -100,7 +103,7 @@ impl Log {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawLog {
+pub(crate) struct RawLog {
     address: Address,
     topics: Vec<B256>,
     data: Bytes,
@@ -117,7 +120,7 @@ pub(super) struct RawLog {
 
 impl RawLog {
     /// The log, if it is in a block.
-    pub(super) fn included(self) -> Option<Log> {
+    pub(crate) fn included(self) -> Option<Log> {
         Some(Log {
             address: self.address,
             block_number: self.block_number?.to(),

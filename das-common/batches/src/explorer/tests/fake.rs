@@ -248,7 +248,7 @@ impl Sources {
         let bytes = self.keysets.lock().get(&hash).cloned().ok_or(KeysetReadError::Unknown { hash })?;
         match NitroKeyset::parse(&bytes) {
             Ok(keyset) => Ok(Arc::new(ChainKeyset { hash, bytes, keyset })),
-            Err(source) => Err(KeysetReadError::Form { hash, source }),
+            Err(source) => Err(KeysetReadError::Form { hash, bytes: Arc::default(), source }),
         }
     }
 }
