@@ -7,7 +7,9 @@ mod poster;
 
 use std::time::Duration;
 
-use alloy_primitives::{B256, U64};
+use alloy_primitives::{Address, B256, U64, U256};
+use alloy_sol_types::SolCall;
+use das_chain::contract::SequencerInbox as Inbox;
 use das_common::committee::Committee;
 use das_common::store_auth::StoreKey;
 use das_testnet::chain::{Behaviour, Proxy};
@@ -63,7 +65,7 @@ async fn what_the_contract_refuses_costs_nothing_is_named_and_passes() {
     world.chain.set_batch_poster(account, true).await.unwrap();
     world.until("it is posted all the same", || world.stage(id) == "included");
 
-    let keyset = Committee::load(&world.network.committee_file()).unwrap().keyset().clone();
+    let keyset = Committee::load(world.network.committee_file()).unwrap().keyset().clone();
     let hash = B256::from(*keyset.hash().as_bytes());
     world.chain.invalidate_keyset(hash).await.unwrap();
     let id = world.post(1000);
@@ -93,7 +95,16 @@ async fn what_the_contract_refuses_costs_nothing_is_named_and_passes() {
     world.all_is_on_the_chain().await;
 
     // Another poster takes a number; ours come after it, each once.
-    world.chain.post_batch(world.taken.len() as u64, vec![0, 1, 2].into()).await.unwrap();
+    let other = Inbox::addSequencerL2BatchFromOriginCall {
+        sequenceNumber: U256::from(world.taken.len()),
+        data: vec![0, 1, 2].into(),
+        afterDelayedMessagesRead: U256::ZERO,
+        gasRefunder: Address::ZERO,
+        prevMessageCount: U256::ZERO,
+        newMessageCount: U256::ZERO,
+    };
+    let (poster, inbox) = (world.chain.poster(), world.chain.inbox());
+    world.chain.send(poster, Some(inbox), other.abi_encode().into()).await.unwrap();
     let id = world.post(1000);
     world.until("it comes after the other one's", || world.stage(id) == "included");
     assert_eq!(world.status(id)["sequenceNumber"], world.taken.len());
@@ -233,10 +244,15 @@ async fn endpoints_that_fail_or_lie_delay_posting_and_nothing_else() {
         Behaviour::Silent,
         Behaviour::Status(500),
         Behaviour::Body(b"{".to_vec()),
-        Behaviour::ChainId(5),
         Behaviour::Status(429),
+        Behaviour::ChainId(5),
     ] {
         proxy.behave(behaviour.clone());
+        if behaviour == Behaviour::ChainId(5) {
+            // The chain's id is looked at from the start on, and then twice a minute.
+            world.kill_aggregator();
+            world.start_aggregator(&["--parent-chain.chain-id", &chain_id]);
+        }
         let id = world.post(300);
         world.until("it is certified without the chain", || world.stage(id) == "certified");
         if behaviour == Behaviour::ChainId(5) {

@@ -15,6 +15,7 @@ pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
     committee(options, &mut found);
     storing(options, &mut found);
     reading(options, &mut found);
+    chain(options, &mut found);
     found
 }
 
@@ -136,6 +137,72 @@ fn storing(options: &AggregatorOptions, found: &mut Vec<Problem>) {
     }
     if da.max_batch_size == 0 {
         found.push(problem("data-availability.max-batch-size", "it is 0", "give a number of bytes"));
+    }
+}
+
+fn chain(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    let parent = &options.parent_chain;
+    if parent.names_inbox() && !is_address(&parent.sequencer_inbox_address) {
+        found.push(problem(
+            "parent-chain.sequencer-inbox-address",
+            format!("{:?} is no address", parent.sequencer_inbox_address),
+            "give the contract's address (0x and 40 hex digits), or none",
+        ));
+    }
+    if parent.is_given() && options.data_dir.as_os_str().is_empty() {
+        found.push(problem(
+            "data-dir",
+            "there is a parent chain, and no folder to keep its keysets in",
+            "give a folder of this aggregator's own",
+        ));
+    }
+    let post = &options.post;
+    if !post.enable {
+        return;
+    }
+    if !parent.is_given() {
+        found.push(problem(
+            "post.enable",
+            "there is no parent chain to post to",
+            "give --parent-chain.node-url and --parent-chain.sequencer-inbox-address",
+        ));
+    }
+    if !options.enable_rpc {
+        found.push(problem(
+            "post.enable",
+            "batches come with das_postBatch, and JSON-RPC is not served",
+            "give --enable-rpc",
+        ));
+    }
+    if post.max_in_flight == 0 {
+        found.push(problem("post.max-in-flight", "with 0 nothing is ever sent", "give at least 1"));
+    }
+    let fees = [
+        ("post.max-fee-gwei", post.max_fee_gwei),
+        ("post.max-tip-gwei", post.max_tip_gwei),
+        ("post.min-tip-gwei", post.min_tip_gwei),
+        ("post.min-balance-ether", post.min_balance_ether),
+    ];
+    for (option, value) in fees {
+        if !value.is_finite() || value < 0.0 {
+            found.push(problem(option, format!("{value} is no amount"), "give 0 or more"));
+        }
+    }
+    if post.min_tip_gwei > post.max_fee_gwei {
+        found.push(problem(
+            "post.min-tip-gwei",
+            format!("{} is above --post.max-fee-gwei, {}", post.min_tip_gwei, post.max_fee_gwei),
+            "make it less",
+        ));
+    }
+    let key = &post.key;
+    let keys = [!key.file.as_os_str().is_empty(), !key.keystore.as_os_str().is_empty(), !key.remote.url.is_empty()];
+    if keys.iter().filter(|given| **given).count() != 1 {
+        found.push(problem(
+            "post.key.file",
+            "one account posts, with one key",
+            "give one of --post.key.file, --post.key.keystore and --post.key.remote.url",
+        ));
     }
 }
 

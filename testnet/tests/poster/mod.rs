@@ -76,7 +76,7 @@ impl World {
         let account = account_of(&key);
         give_ether(&chain, account, 100).await;
         chain.set_batch_poster(account, true).await.unwrap();
-        let keyset = Committee::load(&network.committee_file()).unwrap().keyset().to_bytes();
+        let keyset = Committee::load(network.committee_file()).unwrap().keyset().to_bytes();
         chain.set_keyset(keyset).await.unwrap();
         // Reorganizations of tests do not reach what was set up.
         chain.mine(30).await.unwrap();
@@ -144,7 +144,7 @@ impl World {
         let quantity = |number: u64| json!(format!("{number:#x}"));
         self.call(
             "das_postBatch",
-            json!([
+            &json!([
                 const_hex::encode_prefixed(&request.message),
                 quantity(request.timeout),
                 quantity(request.after_delayed),
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// A call of the aggregator.
-    pub(crate) fn call(&self, method: &str, params: Value) -> Result<Value, String> {
+    pub(crate) fn call(&self, method: &str, params: &Value) -> Result<Value, String> {
         let aggregator = self.aggregator.as_ref().ok_or("not running")?;
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let answer =
@@ -184,7 +184,7 @@ impl World {
     }
 
     pub(crate) fn status(&self, id: u64) -> Value {
-        self.call("das_batchStatus", json!([format!("{id:#x}")])).unwrap()
+        self.call("das_batchStatus", &json!([format!("{id:#x}")])).unwrap()
     }
 
     pub(crate) fn stage(&self, id: u64) -> String {
