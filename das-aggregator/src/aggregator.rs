@@ -39,6 +39,7 @@ use crate::api::rest::RestSource;
 use crate::api::rpc::DasMethods;
 use crate::api::status::{StatusSource, unix_now};
 use crate::certificates::Certificates;
+use crate::explorer::{self, Shown};
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
 use crate::options::{AggregatorOptions, ProviderServerOptions};
@@ -67,6 +68,8 @@ pub struct Bound {
     pub rest: Option<SocketAddr>,
     /// The provider server.
     pub provider: Option<SocketAddr>,
+    /// The batch explorer.
+    pub explorer: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
 }
@@ -74,8 +77,15 @@ pub struct Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-aggregator ready:")?;
-        let Self { rpc, rest, provider, metrics } = *self;
-        for (name, address) in [("rpc", rpc), ("rest", rest), ("provider", provider), ("metrics", metrics)] {
+        let Self { rpc, rest, provider, explorer, metrics } = *self;
+        let all = [
+            ("rpc", rpc),
+            ("rest", rest),
+            ("provider", provider),
+            ("explorer", explorer),
+            ("metrics", metrics),
+        ];
+        for (name, address) in all {
             if let Some(address) = address {
                 write!(f, " {name}=http://{address}")?;
             }
@@ -106,7 +116,10 @@ impl Aggregator {
         let keyset = committee.keyset().hash();
         if let Some(parent) = &parent {
             chain::watch_keyset(parent, keyset, options.keyset_check, &alarms, &stop).await?;
-            tokio::spawn(parent.clone().watch(stop.clone()));
+            // Who follows the batches sees the rest too.
+            if !options.explorer.enable {
+                tokio::spawn(parent.clone().watch(stop.clone()));
+            }
         }
         let http = HttpClient::new(ClientLimits::default());
         let fan_out = fan_out(options, &committee, &http)?;
@@ -146,9 +159,20 @@ impl Aggregator {
         let drain = options.limits.shutdown_grace;
         let limits = Limits { max_connections: options.limits.max_connections, drain, ..Limits::default() };
         let mut aggregator = Self { bound, fan_out, limits, servers, background: JoinSet::new(), stop };
+        let keysets = load_keysets(options, &committee, parent.as_ref())?;
+        if let Some(parent) = parent.as_ref().filter(|_| options.explorer.enable) {
+            let shown = Shown {
+                chain: parent,
+                committee: &committee,
+                keysets: keysets.clone(),
+                reads: reads.clone(),
+                alarms: &status.alarms,
+            };
+            let place = aggregator.explorer(options, shown).await?;
+            aggregator.bound.explorer = Some(place);
+        }
         if options.provider_server.enable {
-            let provider =
-                provider_methods(options, &committee, parent.as_ref(), stores.clone(), reads, key)?;
+            let provider = provider_methods(options, keysets, stores.clone(), reads, key)?;
             let place = aggregator.provider(options, provider).await?;
             aggregator.bound.provider = Some(place);
         }
@@ -209,6 +233,19 @@ impl Aggregator {
                 work();
             }
         }));
+    }
+
+    async fn explorer(
+        &mut self,
+        options: &AggregatorOptions,
+        shown: Shown<'_>,
+    ) -> Result<SocketAddr, StartError> {
+        let server = &options.explorer;
+        let place = listen("explorer.port", &server.addr, server.port).await?;
+        let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
+        let (background, stop) = (&mut self.background, &self.stop);
+        let router = explorer::start(server, &options.data_dir, shown, answers, background, stop)?;
+        Ok(self.serve(place, router, &options.rest_server_timeouts))
     }
 
     async fn provider(
@@ -335,20 +372,28 @@ fn load_admission(options: &AggregatorOptions, chain: Option<&ParentChain>) -> R
     Ok(if signers.is_configured() { Admission::Signers(signers) } else { Admission::Members })
 }
 
-fn provider_methods(
+fn load_keysets(
     options: &AggregatorOptions,
     committee: &Committee,
     chain: Option<&ParentChain>,
+) -> Result<Keysets, StartError> {
+    let chain = chain.map(|chain| chain.keysets.clone());
+    let mut keysets = Keysets::of(committee.keyset()).with_chain(chain);
+    for file in &options.provider_server.keyset_files {
+        let hash = keysets.add_file(Path::new(file))?;
+        info!(file, keyset = %hash, "keyset of a former committee");
+    }
+    Ok(keysets)
+}
+
+fn provider_methods(
+    options: &AggregatorOptions,
+    keysets: Keysets,
     stores: Stores,
     reads: Reads,
     key: Option<Arc<StoreKey>>,
 ) -> Result<ProviderMethods, StartError> {
     let server = &options.provider_server;
-    let mut keysets = Keysets::of(committee.keyset()).with_chain(chain.map(|chain| chain.keysets.clone()));
-    for file in &server.keyset_files {
-        let hash = keysets.add_file(Path::new(file))?;
-        info!(file, keyset = %hash, "keyset of a former committee");
-    }
     let writer = match key.filter(|_| server.enable_da_writer) {
         Some(key) => Some(Writer::new(stores, key, PendingStores::new(chunked_bounds(options)))),
         None if server.enable_da_writer => return Err(StartError::WriterWithoutKey),

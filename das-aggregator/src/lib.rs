@@ -5,6 +5,7 @@ pub mod api;
 pub mod backlog;
 pub mod certificates;
 pub mod collect;
+pub mod explorer;
 pub mod fan_out;
 pub mod health;
 pub mod member;

@@ -54,10 +54,14 @@ options! {
         data_availability: DataAvailabilityOptions,
 
         ["Posting to the parent chain"]
-        /// Folder of what this aggregator keeps: keysets of the chain, and batches to be posted.
+        /// Folder of what this aggregator keeps: keysets of the chain, batches to be posted, and the index of those posted.
         data_dir: PathBuf,
         /// Posting.
         post: PostOptions,
+
+        ["Batch explorer"]
+        /// The batch explorer.
+        explorer: ExplorerOptions,
 
         ["A Nitro node's provider"]
         /// The provider server.
@@ -256,6 +260,24 @@ options! {
         cert_key: PathBuf,
         /// Time for one signature.
         timeout: Duration = "5s",
+    }
+}
+
+options! {
+    /// The batch explorer: what the contract has, by number, hash, transaction and time, as pages and as JSON.
+    pub struct ExplorerOptions {
+        /// Follow the contract's batches, try to recover each once, and show them. Needs a parent chain.
+        enable: bool = "false",
+        /// Address that pages are served on.
+        addr: String = "localhost",
+        /// Port that they are served on; 0 picks a free one.
+        port: u16 = "9780",
+        /// First block that is read; that of the contract's creation is right.
+        start_block: u64 = "0",
+        /// URL of a page about a transaction, with {} in place of its hash; without, transactions are no links.
+        transaction_link: String,
+        /// URL of a page about a block, with {} in place of its hash; without, blocks are no links.
+        block_link: String,
     }
 }
 

@@ -287,7 +287,7 @@ fn push_or_null<T>(out: &mut Vec<u8>, value: Option<T>, push: impl FnOnce(&mut V
 }
 
 /// Payloads from the read side.
-struct Payloads<'a>(&'a Reads);
+pub(crate) struct Payloads<'a>(pub(crate) &'a Reads);
 
 impl PayloadSource for Payloads<'_> {
     type Error = ReadError;

@@ -12,6 +12,7 @@ use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
 use thiserror::Error;
 
+use crate::explorer::ExplorerError;
 use crate::post::queue::QueueError;
 use crate::provider::keysets::KeysetFileError;
 use crate::provider::token::SecretError;
@@ -95,6 +96,9 @@ pub enum StartError {
         /// Why.
         source: ChainError,
     },
+    /// The batch explorer.
+    #[error(transparent)]
+    Explorer(#[from] ExplorerError),
     /// Something that posting needs.
     #[error("--post.enable: posting needs --{option}")]
     PostWithout {
@@ -137,6 +141,8 @@ impl Coded for StartError {
             Self::KeysetNotValid { .. } => fault::CHAIN_KEYSET_INVALID,
             Self::KeysetUnknown { source, .. } => source.fault(),
             Self::PostWithout { .. } => fault::POST_OPTIONS,
+            Self::Explorer(ExplorerError::Index(error)) => error.fault(),
+            Self::Explorer(ExplorerError::Link { .. }) => fault::CONFIG_VALUE,
             Self::Queue(_) => fault::POST_QUEUE,
             Self::PosterKey(error) => error.fault(),
             Self::StoreKey { .. } => fault::KEY_MALFORMED,

@@ -20,7 +20,11 @@ pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
 }
 
 fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
-    if !options.enable_rpc && !options.enable_rest && !options.provider_server.enable {
+    if !options.enable_rpc
+        && !options.enable_rest
+        && !options.provider_server.enable
+        && !options.explorer.enable
+    {
         found.push(problem(
             "enable-rpc",
             "none of --enable-rpc, --enable-rest and --provider-server.enable is given, so there is nothing to serve",
@@ -32,6 +36,7 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
         ("rpc-port", options.enable_rpc, &options.rpc_addr, options.rpc_port),
         ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
         ("provider-server.port", provider.enable, &provider.addr, provider.port),
+        ("explorer.port", options.explorer.enable, &options.explorer.addr, options.explorer.port),
         ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
     ];
     for (i, (name, on, addr, port)) in ports.iter().enumerate() {
@@ -156,6 +161,13 @@ fn chain(options: &AggregatorOptions, found: &mut Vec<Problem>) {
             "give a folder of this aggregator's own",
         ));
     }
+    if options.explorer.enable && !parent.is_given() {
+        found.push(problem(
+            "explorer.enable",
+            "there is no parent chain to show batches of",
+            "give --parent-chain.node-url and --parent-chain.sequencer-inbox-address",
+        ));
+    }
     let post = &options.post;
     if !post.enable {
         return;
@@ -196,7 +208,8 @@ fn chain(options: &AggregatorOptions, found: &mut Vec<Problem>) {
         ));
     }
     let key = &post.key;
-    let keys = [!key.file.as_os_str().is_empty(), !key.keystore.as_os_str().is_empty(), !key.remote.url.is_empty()];
+    let keys =
+        [!key.file.as_os_str().is_empty(), !key.keystore.as_os_str().is_empty(), !key.remote.url.is_empty()];
     if keys.iter().filter(|given| **given).count() != 1 {
         found.push(problem(
             "post.key.file",

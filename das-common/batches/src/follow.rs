@@ -275,6 +275,7 @@ impl ChainFollower {
     fn went_on(&self, state: &mut State, step: &Step, applied: &Applied) {
         if std::mem::take(&mut state.failures) > 0 {
             state.failing_since = None;
+            self.index.note_away(None);
             info!("the parent chain is followed again");
         }
         if let Some(raised) = state.raised.take() {
@@ -332,6 +333,7 @@ impl ChainFollower {
     fn failed(&self, state: &mut State, error: &FollowError) -> Duration {
         let since = *state.failing_since.get_or_insert_with(Instant::now);
         state.failures = state.failures.saturating_add(1);
+        self.index.note_away(Some(error.to_string()));
         let fault = error.fault();
         if state.failures == 1 {
             warn!(code = fault.code, "the parent chain cannot be followed now: {error}");

@@ -41,7 +41,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::names;
-use crate::types::{Batches, Era, IndexError, Payload, PostedBatch, Progress};
+use crate::types::{Away, Batches, Era, IndexError, Payload, PostedBatch, Progress};
 use change::Change;
 use record::{
     BatchRecord, EraRecord, FollowingRecord, decode, encode, era_key, hash_key, queue_key, split_era_key,
@@ -164,6 +164,7 @@ pub struct Index {
     /// Held while something is written.
     writer: Mutex<Writer>,
     progress: Mutex<Progress>,
+    away: Mutex<Option<Away>>,
     more_waiting: Notify,
 }
 
@@ -221,7 +222,7 @@ impl Index {
             false => OpenError::Database { folder: folder.clone(), source },
         })?;
         let (writer, progress, more_waiting) = Default::default();
-        let index = Self { db, folder, followed, writer, progress, more_waiting };
+        let index = Self { db, folder, followed, writer, progress, away: Mutex::default(), more_waiting };
         let following = index.record::<FollowingRecord>(STATE, FOLLOWING)?.unwrap_or_default();
         let mut writer = index.writer.lock();
         writer.following = following;
@@ -302,6 +303,12 @@ impl Index {
     /// Takes note of the chain's newest block.
     pub fn note_head(&self, number: u64) {
         self.progress.lock().head = Some(number);
+    }
+
+    /// Takes note that the chain cannot be read, and why; or that it can again.
+    pub fn note_away(&self, why: Option<String>) {
+        let mut away = self.away.lock();
+        *away = why.map(|why| Away { since: away.as_ref().map_or_else(now, |away| away.since), why });
     }
 
     /// Sets what became of a payload. Nothing happens (false) when the batch is not there any more, or is of another
@@ -486,6 +493,10 @@ impl Batches for Index {
 
     fn of_transaction(&self, hash: &B256, limit: usize) -> Result<Vec<(u32, u64)>, IndexError> {
         self.under_hash(TRANSACTIONS, &hash.0, limit)
+    }
+
+    fn away(&self) -> Option<Away> {
+        self.away.lock().clone()
     }
 
     fn progress(&self) -> Progress {
