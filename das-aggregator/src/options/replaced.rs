@@ -60,7 +60,7 @@ pub(super) const REPLACED: &[Replaced] = &[
             ("state-dir", "string", ""),
             ("sync-expired-data", "bool", "true"),
         ],
-        by: "an aggregator keeps nothing on disk; run a mirror (das-node with data-availability.rest-aggregator)",
+        by: "an aggregator keeps no batches on disk; run a mirror (das-node with data-availability.rest-aggregator)",
     },
     Replaced {
         section: "",

@@ -73,6 +73,21 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
         ),
         ("--data-availability.rest-aggregator.enable", "no server to read from is named"),
         ("--data-availability.request-timeout 0", "no member can answer in time"),
+        ("--parent-chain.sequencer-inbox-address 0x12", "is no address"),
+        (
+            "--parent-chain.node-url http://a --parent-chain.sequencer-inbox-address \
+             0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE",
+            "no folder to keep its keysets in",
+        ),
+        ("--explorer.enable", "no parent chain to show batches of"),
+        ("--post.enable", "there is no parent chain to post to"),
+        ("--post.enable --post.key.file a --post.key.keystore b", "one account posts, with one key"),
+        ("--post.enable --post.max-fee-gwei=-1", "-1 is no amount"),
+        ("--post.fallback blob", "hold or calldata"),
+        (
+            "--provider-server.enable --provider-server.enable-da-writer --provider-server.addr 0.0.0.0",
+            "could store in this aggregator's name",
+        ),
         ("--assumed-honest 2", "the nearest known one is --data-availability.rpc-aggregator.assumed-honest"),
     ] {
         let args: Vec<_> = args.split_whitespace().collect();
