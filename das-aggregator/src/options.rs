@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use das_common::config::sections::{
-    MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+    ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
 };
 use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
@@ -260,24 +260,6 @@ options! {
         cert_key: PathBuf,
         /// Time for one signature.
         timeout: Duration = "5s",
-    }
-}
-
-options! {
-    /// The batch explorer: what the contract has, by number, hash, transaction and time, as pages and as JSON.
-    pub struct ExplorerOptions {
-        /// Follow the contract's batches, try to recover each once, and show them. Needs a parent chain.
-        enable: bool = "false",
-        /// Address that pages are served on.
-        addr: String = "localhost",
-        /// Port that they are served on; 0 picks a free one.
-        port: u16 = "9780",
-        /// First block that is read; that of the contract's creation is right.
-        start_block: u64 = "0",
-        /// URL of a page about a transaction, with {} in place of its hash; without, transactions are no links.
-        transaction_link: String,
-        /// URL of a page about a block, with {} in place of its hash; without, blocks are no links.
-        block_link: String,
     }
 }
 

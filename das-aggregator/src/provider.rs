@@ -107,7 +107,8 @@ impl ProviderMethods {
         let message = params.bytes(2)?;
         params.at_most(3)?;
         drop(params);
-        let recovered = recover_as_nitro(batch, &message, &self.keysets, &Payloads(&self.reads), true).await;
+        let recovered =
+            recover_as_nitro(batch, &message, &self.keysets, &Payloads(self.reads.clone()), true).await;
         match recovered.map_err(refused)? {
             Recovered::Payload { payload, preimages } => {
                 Ok(recovery_answer(Some((&payload, &preimages)), wanted))
@@ -287,9 +288,9 @@ fn push_or_null<T>(out: &mut Vec<u8>, value: Option<T>, push: impl FnOnce(&mut V
 }
 
 /// Payloads from the read side.
-pub(crate) struct Payloads<'a>(pub(crate) &'a Reads);
+pub(crate) struct Payloads(pub(crate) Reads);
 
-impl PayloadSource for Payloads<'_> {
+impl PayloadSource for Payloads {
     type Error = ReadError;
 
     async fn payload(&self, hash: &DataHash) -> Result<Bytes, ReadError> {

@@ -18,6 +18,7 @@ mod hash;
 mod inspect;
 mod keygen;
 mod keyset;
+mod keyset_tx;
 mod output;
 mod show;
 mod storage;
@@ -37,6 +38,11 @@ const COMMANDS: &[Command] = &[
     Command { name: "keygen", about: "make a BLS or ECDSA key pair", run: keygen::run },
     Command { name: "committee", about: "check a committee file and print its promise", run: committee::run },
     Command { name: "dump-keyset", about: "print a keyset and its hash", run: keyset::run },
+    Command {
+        name: "keyset-tx",
+        about: "print what the owner sends to set or invalidate a keyset",
+        run: keyset_tx::run,
+    },
     Command { name: "generate-hash", about: "print the data hash of a message", run: hash::run },
     Command { name: "store", about: "store a batch at a member or an aggregator", run: store::run },
     Command { name: "get", about: "read a batch back by its hash", run: get::run },

@@ -13,6 +13,7 @@ pub mod damage;
 pub mod expiry;
 pub mod gather;
 pub mod health;
+pub(crate) mod mirror;
 pub mod node;
 pub mod options;
 pub mod peer;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64_simd::STANDARD;
+use das_batches::explorer::BadLink;
+use das_batches::index::OpenError;
 use das_chain::parent::{ParentChain, ParentError};
 use das_common::alarm::Alarms;
 use das_common::bls::{
@@ -50,6 +52,7 @@ use crate::signer::{LocalSigner, Signer};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::{StorePath, StoresUnderWay};
 
+mod chain;
 mod custody;
 
 /// Chunked stores that nothing arrives for are looked for this often.
@@ -84,6 +87,12 @@ pub enum StartError {
     /// The parent chain.
     #[error(transparent)]
     ParentChain(#[from] ParentError),
+    /// The index of batches.
+    #[error("--data-availability.local-file-storage.data-dir: {0}")]
+    Batches(#[from] OpenError),
+    /// Links of the explorer.
+    #[error("--explorer.transaction-link, .block-link: {0}")]
+    Link(#[from] BadLink),
     /// The committee file.
     #[error("--committee.file: {0}")]
     Committee(#[from] CommitteeError),
@@ -146,6 +155,8 @@ impl Coded for StartError {
             Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::ParentChain(error) => error.fault(),
+            Self::Batches(error) => error.fault(),
+            Self::Link(_) => fault::CONFIG_VALUE,
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
             Self::TooFewPeers { .. } => fault::PEER_TOO_FEW,
             Self::PeerKey(_) => fault::PEER_KEY,
@@ -173,6 +184,8 @@ pub struct Bound {
     pub rpc: Option<SocketAddr>,
     /// REST.
     pub rest: Option<SocketAddr>,
+    /// The batch explorer.
+    pub explorer: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
     /// Whether other members are served as peers; their addresses are in [`Node::peer_addresses`].
@@ -182,7 +195,9 @@ pub struct Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-node ready:")?;
-        for (name, address) in [("rpc", self.rpc), ("rest", self.rest), ("metrics", self.metrics)] {
+        let all =
+            [("rpc", self.rpc), ("rest", self.rest), ("explorer", self.explorer), ("metrics", self.metrics)];
+        for (name, address) in all {
             if let Some(address) = address {
                 write!(f, " {name}=http://{address}")?;
             }
@@ -198,6 +213,8 @@ pub struct Node {
     custody: Option<Custody>,
     peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
+    /// What ends by itself when told to stop, and is waited for.
+    background: JoinSet<()>,
     stop: CancellationToken,
 }
 
@@ -224,9 +241,6 @@ impl Node {
         let stop = CancellationToken::new();
         let chain = ParentChain::of(&options.parent_chain, &files.data_dir.join("chain"), &alarms).await?;
         let signers = Arc::new(load_signers(options, chain.as_ref())?);
-        if let Some(chain) = chain {
-            tokio::spawn(chain.watch(stop.clone()));
-        }
         let retrieve = Retrieve::new(
             Arc::clone(&store),
             load_fallback(options, &stop)?,
@@ -277,10 +291,24 @@ impl Node {
             }
         };
 
+        let mut background = JoinSet::new();
+        let mut index = None;
+        if let Some(chain) = &chain {
+            let follower = chain::Follower {
+                options,
+                chain,
+                store: &store,
+                retrieve: &retrieve,
+                custody: custody.clone(),
+                alarms: &alarms,
+            };
+            index = chain::follow(follower, &mut background, &stop)?;
+        }
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 
         let bound = Bound { peers: peers.is_some(), ..Bound::default() };
-        let mut node = Self { bound, store, custody, peers, servers: JoinSet::new(), stop };
+        let servers = JoinSet::new();
+        let mut node = Self { bound, store, custody, peers, servers, background, stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&node.store),
@@ -294,6 +322,15 @@ impl Node {
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
             node.bound.rpc = Some(node.serve(address, router, options));
+        }
+        if let (Some(chain), Some(index), true) = (&chain, index, options.explorer.enable) {
+            let answers =
+                AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
+            let named = load_committee(&options.committee.file)?;
+            let router = chain::pages(options, chain, named.as_ref(), index, retrieve.clone(), answers)?;
+            let server = &options.explorer;
+            let address = listen("explorer.port", &server.addr, server.port).await?;
+            node.bound.explorer = Some(node.serve(address, router, options));
         }
         if options.enable_rest {
             let answers =
@@ -388,6 +425,7 @@ impl Server for Node {
                 warn!(%error, "a server ended unexpectedly");
             }
         }
+        while self.background.join_next().await.is_some() {}
         if let Some(peers) = self.peers.take() {
             peers.stop().await;
         }
@@ -528,7 +566,7 @@ fn load_signers(options: &NodeOptions, chain: Option<&ParentChain>) -> Result<St
 }
 
 fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Option<RestReader>, StartError> {
-    let from = &options.data_availability.rest_aggregator;
+    let from = &options.data_availability.rest_aggregator.servers;
     if !from.enable {
         return Ok(None);
     }

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use das_common::config::sections::{
-    MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+    ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
 };
-use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
+use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Secret, Values};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
 
@@ -54,6 +54,10 @@ options! {
         ["Who may store"]
         /// The parent chain.
         parent_chain: ParentChainOptions,
+
+        ["Batch explorer"]
+        /// The batch explorer.
+        explorer: ExplorerOptions,
 
         ["Committee"]
         /// The committee this member belongs to.
@@ -110,7 +114,57 @@ options! {
 
         ["Reading from other servers"]
         /// Other servers that batches are read from when they are not here. A mirror stores what is found.
-        rest_aggregator: RestAggregatorOptions,
+        rest_aggregator: ReadingOptions,
+    }
+}
+
+options! {
+    /// Keeping what is posted to the parent chain.
+    pub struct SyncOptions {
+        /// Batches of the chain.
+        sync_to_storage: SyncToStorageOptions,
+    }
+}
+
+options! {
+    /// Batches of the chain.
+    pub struct SyncToStorageOptions {
+        /// Follow the contract (parent-chain.*), and fetch and keep every batch that is posted.
+        eager: bool = "false",
+        /// First block of the parent chain that is read; that of the contract's creation is right.
+        eager_lower_bound_block: u64 = "0",
+        /// How long batches are kept, from the latest time on that their messages can name.
+        retention_period: Duration = "360h0m0s",
+        /// Keep batches whose time has passed too.
+        sync_expired_data: bool = "true",
+        /// Most batches that are fetched at once.
+        requests_in_flight: usize = "32",
+    }
+}
+
+/// Reading from other servers, and what of it is kept: Nitro has both in one section.
+#[derive(Debug, Clone)]
+pub struct ReadingOptions {
+    /// The servers.
+    pub servers: RestAggregatorOptions,
+    /// What is kept.
+    pub sync: SyncToStorageOptions,
+}
+
+impl Field for ReadingOptions {
+    fn declare(at: &At<'_>, schema: &mut Schema) {
+        RestAggregatorOptions::declare(at, schema);
+        SyncOptions::declare(at, schema);
+    }
+
+    fn read(at: &At<'_>, values: &mut Values) -> Self {
+        let servers = RestAggregatorOptions::read(at, values);
+        Self { servers, sync: SyncOptions::read(at, values).sync_to_storage }
+    }
+
+    fn dump(&self, name: &str, into: &mut Vec<(String, RawValue)>) {
+        self.servers.dump(name, into);
+        SyncOptions { sync_to_storage: self.sync.clone() }.dump(name, into);
     }
 }
 

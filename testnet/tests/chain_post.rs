@@ -7,9 +7,7 @@ mod poster;
 
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, U64, U256};
-use alloy_sol_types::SolCall;
-use das_chain::contract::SequencerInbox as Inbox;
+use alloy_primitives::{B256, U64};
 use das_common::committee::Committee;
 use das_common::store_auth::StoreKey;
 use das_testnet::chain::{Behaviour, Proxy};
@@ -19,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use poster::{PATIENCE, World, give_ether, posted, transactions_of};
+use poster::{PATIENCE, World, give_ether, post_call, posted, transactions_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_are_certified_posted_and_final_in_order() {
@@ -95,16 +93,9 @@ async fn what_the_contract_refuses_costs_nothing_is_named_and_passes() {
     world.all_is_on_the_chain().await;
 
     // Another poster takes a number; ours come after it, each once.
-    let other = Inbox::addSequencerL2BatchFromOriginCall {
-        sequenceNumber: U256::from(world.taken.len()),
-        data: vec![0, 1, 2].into(),
-        afterDelayedMessagesRead: U256::ZERO,
-        gasRefunder: Address::ZERO,
-        prevMessageCount: U256::ZERO,
-        newMessageCount: U256::ZERO,
-    };
     let (poster, inbox) = (world.chain.poster(), world.chain.inbox());
-    world.chain.send(poster, Some(inbox), other.abi_encode().into()).await.unwrap();
+    let other = post_call(world.taken.len() as u64, vec![0, 1, 2]);
+    world.chain.send(poster, Some(inbox), other).await.unwrap();
     let id = world.post(1000);
     world.until("it comes after the other one's", || world.stage(id) == "included");
     assert_eq!(world.status(id)["sequenceNumber"], world.taken.len());

@@ -130,6 +130,19 @@ fn a_committee_file_gives_the_same_keyset_by_every_command() {
     assert_eq!(inspected["keysetHash"], of_file["keysetHash"]);
     assert_eq!((&inspected["assumedHonest"], &inspected["keys"]), (&2.into(), &6.into()));
 
+    // What the owner sends has the whole keyset, or its hash, in it. That the contract takes it is shown in chain_contract.
+    let (_, set) = json(&["keyset-tx", "--committee.file", &file]);
+    assert_eq!(set["keysetHash"], of_file["keysetHash"]);
+    assert!(set["calldata"].as_str().unwrap().contains(keyset.trim_start_matches("0x")));
+    let (_, invalidate) = json(&["keyset-tx", "--committee.file", &file, "--invalidate"]);
+    let hash = of_file["keysetHash"].as_str().unwrap();
+    let calldata = invalidate["calldata"].as_str().unwrap();
+    assert_eq!((calldata.len(), &calldata[10..]), (2 + 8 + 64, hash.trim_start_matches("0x")));
+    let (_, by_hash) = json(&["keyset-tx", "--keyset-hash", hash, "--invalidate"]);
+    assert_eq!(by_hash, invalidate);
+    fails(&["keyset-tx", "--keyset-hash", hash], "give --committee.file");
+    fails(&["keyset-tx", "--keyset-hash", "0x12", "--invalidate"], "--keyset-hash");
+
     // Nitro's options with the same keys; its A is the file's, or the command fails.
     let members = of_file["members"].as_array().unwrap();
     let backends: Vec<Value> = members

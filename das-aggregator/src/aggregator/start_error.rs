@@ -142,7 +142,7 @@ impl Coded for StartError {
             Self::KeysetUnknown { source, .. } => source.fault(),
             Self::PostWithout { .. } => fault::POST_OPTIONS,
             Self::Explorer(ExplorerError::Index(error)) => error.fault(),
-            Self::Explorer(ExplorerError::Link { .. }) => fault::CONFIG_VALUE,
+            Self::Explorer(ExplorerError::Link(_)) => fault::CONFIG_VALUE,
             Self::Queue(_) => fault::POST_QUEUE,
             Self::PosterKey(error) => error.fault(),
             Self::StoreKey { .. } => fault::KEY_MALFORMED,

@@ -100,12 +100,7 @@ impl KeysetSource for Keysets {
             return Ok(known.clone());
         }
         let Some(chain) = &self.chain else { return Err(NoKeyset::Unknown { hash: *hash }) };
-        match chain.get(*hash).await {
-            Ok(keyset) => Ok(Bytes::copy_from_slice(&keyset.bytes)),
-            // That it is none is for whoever recovers to say: nodes know the text.
-            Err(KeysetReadError::Form { bytes, .. }) => Ok(Bytes::copy_from_slice(&bytes)),
-            Err(error) => Err(error.into()),
-        }
+        Ok(chain.keyset(hash).await?)
     }
 }
 

@@ -14,6 +14,7 @@ use alloy_sol_types::{SolError, SolEvent};
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded, Fault};
 use das_common::keyset::{KeysetError, NitroKeyset};
+use das_common::sequencer_message::KeysetSource;
 use das_common::single_flight::SingleFlight;
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -155,6 +156,19 @@ impl<S: KeysetStore> Keysets<S> {
             && let Some(Ok(keyset)) = read(hash, event.keysetBytes.to_vec())
         {
             self.inner.keep(Arc::new(keyset)).await;
+        }
+    }
+}
+
+impl<S: KeysetStore> KeysetSource for Keysets<S> {
+    type Error = KeysetReadError;
+
+    async fn keyset(&self, hash: &DataHash) -> Result<bytes::Bytes, KeysetReadError> {
+        match self.get(*hash).await {
+            Ok(keyset) => Ok(bytes::Bytes::copy_from_slice(&keyset.bytes)),
+            // That it is none is for whoever recovers to say: nodes know the text.
+            Err(KeysetReadError::Form { bytes, .. }) => Ok(bytes::Bytes::copy_from_slice(&bytes)),
+            Err(error) => Err(error),
         }
     }
 }

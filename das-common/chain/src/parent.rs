@@ -103,7 +103,7 @@ impl ParentChain {
         let inbox = Address::from_str(inbox).map_err(|_| ParentError::Inbox { got: inbox.clone() })?;
         let mut settings = Settings {
             request_timeout: options.request_timeout,
-            ..Settings::new(options.node_url.clone(), options.chain_id)
+            ..Settings::new(options.urls(), options.chain_id)
         };
         if settings.chain_id == 0 {
             settings.chain_id = find_chain_id(&settings, options.connection_attempts).await?;

@@ -106,7 +106,7 @@ options! {
     /// Connection to the parent chain.
     pub struct ParentChainOptions {
         /// URLs (http or https) of nodes of the parent chain, separated by commas; the first one that answers is asked.
-        node_url: Vec<String>,
+        node_url: String,
         /// Address of the SequencerInbox contract, or none. The contract's batch posters and sequencers may store.
         sequencer_inbox_address: String,
         /// Chain id that the nodes must have. 0: the one that is asked for at the start, which then needs a node.
@@ -128,9 +128,33 @@ impl ParentChainOptions {
         self.names_inbox() && !self.node_url.is_empty()
     }
 
+    /// The URLs of nodes, the preferred one first.
+    pub fn urls(&self) -> Vec<String> {
+        let urls = self.node_url.split(',').map(str::trim);
+        urls.filter(|url| !url.is_empty()).map(str::to_owned).collect()
+    }
+
     /// Is there a contract?
     pub fn names_inbox(&self) -> bool {
         !matches!(self.sequencer_inbox_address.as_str(), "" | "none")
+    }
+}
+
+options! {
+    /// The batch explorer: what the contract has, by number, hash, transaction and time, as pages and as JSON.
+    pub struct ExplorerOptions {
+        /// Follow the contract's batches, try to recover each once, and show them. Needs a parent chain.
+        enable: bool = "false",
+        /// Address that pages are served on.
+        addr: String = "localhost",
+        /// Port that they are served on; 0 picks a free one.
+        port: u16 = "9780",
+        /// First block that is read; that of the contract's creation is right.
+        start_block: u64 = "0",
+        /// URL of a page about a transaction, with {} in place of its hash; without, transactions are no links.
+        transaction_link: String,
+        /// URL of a page about a block, with {} in place of its hash; without, blocks are no links.
+        block_link: String,
     }
 }
 

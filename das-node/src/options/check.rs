@@ -17,6 +17,7 @@ pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     reading(options, &mut found);
     limits(options, &mut found);
     custody::check(options, &mut found);
+    following(options, &mut found);
     super::peer::problems(options, &mut found);
     found
 }
@@ -55,6 +56,7 @@ fn servers(options: &NodeOptions, found: &mut Vec<Problem>) {
     let ports = [
         ("rpc-port", options.enable_rpc, &options.rpc_addr, options.rpc_port),
         ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
+        ("explorer.port", options.explorer.enable, &options.explorer.addr, options.explorer.port),
         ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
     ];
     for (i, (name, on, addr, port)) in ports.iter().enumerate() {
@@ -148,7 +150,7 @@ fn names_signers(options: &NodeOptions) -> bool {
 }
 
 fn reading(options: &NodeOptions, found: &mut Vec<Problem>) {
-    let reading = &options.data_availability.rest_aggregator;
+    let reading = &options.data_availability.rest_aggregator.servers;
     if reading.enable && reading.urls.is_empty() && reading.online_url_list.is_empty() {
         found.push(problem(
             "data-availability.rest-aggregator.urls",
@@ -161,6 +163,30 @@ fn reading(options: &NodeOptions, found: &mut Vec<Problem>) {
             "data-availability.rest-aggregator.strategy",
             format!("{:?} is no strategy", reading.strategy),
             "leave it out, or give simple-explore-exploit",
+        ));
+    }
+}
+
+fn following(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let eager = options.data_availability.rest_aggregator.sync.eager;
+    let chain = &options.parent_chain;
+    for (option, on) in [
+        ("data-availability.rest-aggregator.sync-to-storage.eager", eager),
+        ("explorer.enable", options.explorer.enable),
+    ] {
+        if on && !chain.is_given() {
+            found.push(problem(
+                option,
+                "there is no parent chain to follow",
+                "give --parent-chain.node-url and --parent-chain.sequencer-inbox-address",
+            ));
+        }
+    }
+    if eager && options.data_availability.rest_aggregator.sync.requests_in_flight == 0 {
+        found.push(problem(
+            "data-availability.rest-aggregator.sync-to-storage.requests-in-flight",
+            "with 0 nothing is ever fetched",
+            "give at least 1",
         ));
     }
 }

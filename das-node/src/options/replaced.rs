@@ -62,16 +62,12 @@ pub(super) const REPLACED: &[Replaced] = &[
         section: "data-availability.rest-aggregator.sync-to-storage",
         options: &[
             ("delay-on-error", "duration", "1s"),
-            ("eager", "bool", "false"),
-            ("eager-lower-bound-block", "uint64", "0"),
             ("ignore-write-errors", "bool", "true"),
             ("parent-chain-blocks-per-read", "uint64", "100"),
-            ("retention-period", "duration", "360h0m0s"),
             ("state-dir", "string", ""),
-            ("sync-expired-data", "bool", "true"),
         ],
-        by: "what is read from other servers (data-availability.rest-aggregator.urls) is stored as it is read; this \
-             version does not follow the parent chain",
+        by: "a batch that cannot be fetched or stored is tried again later and holds up no other; the position is kept in the \
+             data directory; parent-chain.max-log-blocks bounds how much is asked for at once",
     },
     Replaced {
         section: "",

@@ -26,7 +26,7 @@ fn the_samples_are_usable_as_they_are() {
     assert!(member.notices.is_empty(), "{:?}", member.notices);
     let member = member.options;
     assert!(member.enable_rpc && member.enable_rest && member.metrics && member.has_key());
-    assert_eq!(member.data_availability.rest_aggregator.urls.len(), 2);
+    assert_eq!(member.data_availability.rest_aggregator.servers.urls.len(), 2);
     assert_eq!(member.data_availability.local_file_storage.min_free, ByteSize(10 << 30));
 
     let mirror = sample("mirror.jsonc").options;

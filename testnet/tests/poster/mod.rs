@@ -248,6 +248,19 @@ pub(crate) async fn give_ether(chain: &DevChain, account: Address, ether: u64) {
     chain.rpc().call::<Value>("anvil_setBalance", json!([account, wei])).await.unwrap();
 }
 
+/// What somebody else sends to the contract to post a batch, with counts that it does not look at.
+pub(crate) fn post_call(number: u64, data: Vec<u8>) -> alloy_primitives::Bytes {
+    let call = Inbox::addSequencerL2BatchFromOriginCall {
+        sequenceNumber: U256::from(number),
+        data: data.into(),
+        afterDelayedMessagesRead: U256::ZERO,
+        gasRefunder: Address::ZERO,
+        prevMessageCount: U256::ZERO,
+        newMessageCount: U256::ZERO,
+    };
+    call.abi_encode().into()
+}
+
 pub(crate) fn reader(chain: &DevChain) -> Reader {
     let settings = Settings::new(vec![chain.url().to_owned()], chain.chain_id());
     Reader::new(Endpoints::new(settings, Alarms::new()).unwrap(), Limits::default())

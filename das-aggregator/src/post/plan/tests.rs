@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::entry::Attempt;
+use super::super::entry::{Attempt, FOR_EVER};
 use super::*;
 
 const LIMITS: FeeLimits = FeeLimits { max: 10_000, tip: 100, least_tip: 1 };
@@ -285,12 +285,16 @@ fn what_others_did_with_our_key_or_our_right_stops_everything() {
 
 #[test]
 fn no_gas_is_spent_where_it_would_be_wasted() {
-    let (chain, entry) = (Chain::new(3), Entry { certified: Some(u64::MAX), ..Entry::new(5) });
+    let (chain, entry) = (Chain::new(3), Entry { certified: Some(FOR_EVER - 1), ..Entry::new(5) });
     let good = chain.view();
     let submit = |view: &View| plan(std::slice::from_ref(&entry), 0, view, &POLICY, 1000);
     assert!(matches!(submit(&good).steps[..], [Step::Submit { id: 5, nonce: 0, sequence: 0, .. }]));
     let keyset = submit(&View { keyset_valid: false, ..good.clone() });
     assert_eq!((keyset.steps.len(), keyset.hold), (0, Some(Hold::Keyset)));
+    // A batch that is posted itself names no keyset.
+    let data = Entry { certified: Some(FOR_EVER), ..entry.clone() };
+    let data = plan(&[data], 0, &View { keyset_valid: false, ..good.clone() }, &POLICY, 1000);
+    assert!(matches!(data.steps[..], [Step::Submit { id: 5, .. }]) && data.hold.is_none());
     let reset = plan(std::slice::from_ref(&entry), 3, &good, &POLICY, 1000);
     assert_eq!((reset.steps.len(), reset.hold), (0, Some(Hold::Lost { batches: 0, least: 3 })));
     let dear = submit(&View { market: Market { base: 10_000, tip: 1 }, ..good });

@@ -59,6 +59,17 @@ impl LinkTemplate {
     }
 }
 
+impl Links {
+    /// Of the templates; an empty one links nothing.
+    pub fn of(transaction: &str, block: &str) -> Result<Self, BadLink> {
+        let template = |text: &str| match text {
+            "" => Ok(None),
+            text => text.parse().map(Some),
+        };
+        Ok(Self { transaction: template(transaction)?, block: template(block)? })
+    }
+}
+
 /// What is linked. By default nothing is: these pages name no other site of their own accord.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
