@@ -66,7 +66,8 @@ fn read_each(hashes: &[DataHash], from: impl Fn(usize) -> String + Sync) {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(hash) = hashes.get(place) else { return };
                     let rest = from(place);
-                    // On a machine that does much else a gather may take longer than a reader is kept waiting: 503, try again.
+                    // Four readers can ask faster than a peer answers one member: then it refuses for now, and the gather, which
+                    // gives up at once instead of waiting for it, becomes a 503.
                     let mut got = read_from(&rest, hash);
                     for _ in 0..AGAIN {
                         if got != Err("status 503".into()) {

@@ -118,7 +118,7 @@ async fn check(scenario: Scenario) -> Result<(), String> {
     let found = setup.gather.gather(hash, from).await;
     let right = match (&found, expected(&scenario)) {
         // Nothing is nothing, whoever's shards it is rebuilt from, and its hash says that it is right.
-        (Ok(found), Expected::Batch | Expected::Dishonest | Expected::Missing) if scenario.length == 0 => {
+        (Ok(found), Expected::Dishonest) if scenario.length == 0 => {
             found.hash() == hash && found.bytes().is_empty()
         }
         (Ok(found), Expected::Batch) => found.bytes() == &setup.fakes.data && found.hash() == hash,
