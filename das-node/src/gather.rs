@@ -10,6 +10,7 @@
 //! fastest    ├─► check each as it arrives ─► k of one root ─► rebuild what is missing ─► data hash ─► batch
 //! k - 1      │      │ bad, or "don't have it": the next member at once                      │ differs
 //! peers     ─┘      │ no answer within the time of 95 %: the next member as well            ▼
+//!                   │ "not now": the next member, and this one again after a pause
 //!                   ▼                                                           the root is dishonest: its
 //!            too few shards can come ─► whole copies, one member at a time      senders lie, others count
 //! ```

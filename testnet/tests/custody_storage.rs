@@ -97,6 +97,8 @@ fn six_members_take_twice_the_payload_and_any_three_have_all_of_it() {
         ["--custody.reserve-percent", "0"],
         ["--data-availability.local-cache.max-bytes", "0"],
         ["--peer.max-backoff", "1s"],
+        // Low enough for peers to refuse now and then while all is read; nobody who reads may notice.
+        ["--peer.request-rate", "200"],
     ];
     let mut network = Network::open(dir.path(), &plan).unwrap().with_node_options(options.concat());
     network.start_all(|_, _| {}).unwrap();

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::time::Duration;
 
 use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::erasure::{CheckedShard, Root};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rand::Rng;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, warn};
 
@@ -16,6 +18,10 @@ use super::limits::Hold;
 use super::plan::{Ask, Failed, Group, Plan};
 use super::source::{OffenceKind, ShardSource, SourceError};
 use super::{GatherError, GatherFrom, Shared};
+
+/// Before a member that refused for now is asked once more: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 struct Open {
     due: Instant,
@@ -34,6 +40,12 @@ pub(super) struct Inquiry<'a, S: ShardSource> {
     length_is_sure: bool,
     /// The last time that a question became late.
     last_late: Instant,
+    /// When those that refused for now are asked once more, while there are any.
+    again: Option<Instant>,
+    /// What to wait before that, doubled each time.
+    pause: Duration,
+    /// From then on refusals are final.
+    patient_until: Instant,
     deadline: Instant,
 }
 
@@ -73,6 +85,9 @@ impl<'a, S: ShardSource> Inquiry<'a, S> {
             data_length,
             length_is_sure,
             last_late: now,
+            again: None,
+            pause: FIRST_PAUSE,
+            patient_until: deadline.min(now + shared.limits.patience),
             deadline,
         };
         if let Some(probe) = probe {
@@ -96,7 +111,7 @@ impl<'a, S: ShardSource> Inquiry<'a, S> {
             for ask in self.plan.asks() {
                 self.put(ask);
             }
-            if self.answers.is_empty() {
+            if self.answers.is_empty() && self.again.is_none() {
                 return Err(self.fail());
             }
             let room = timeout_at(self.deadline, self.hold.grow_to(self.needs())).await;
@@ -119,6 +134,7 @@ impl<'a, S: ShardSource> Inquiry<'a, S> {
                     }
                 }
                 () = sleep_until(due.unwrap_or(end)), if due.is_some() => self.overdue(),
+                () = sleep_until(self.again.unwrap_or(end)), if self.again.is_some() => self.ask_again(),
                 () = sleep_until(end) => return Err(self.fail()),
             }
         }
@@ -189,6 +205,9 @@ impl<'a, S: ShardSource> Inquiry<'a, S> {
                     | SourceError::Malformed => speeds.strike(member, now),
                 }
                 self.plan.failed(ask, error);
+                if self.again.is_none() && self.plan.has_later() {
+                    self.again = Some(self.next_round());
+                }
             }
             Err(Nothing::Offence(kind)) => {
                 speeds.strike(member, now);
@@ -198,6 +217,22 @@ impl<'a, S: ShardSource> Inquiry<'a, S> {
             }
         }
         None
+    }
+
+    /// Readers that were refused together do not come back together.
+    fn next_round(&mut self) -> Instant {
+        let wait = self.pause.mul_f64(rand::rng().random_range(0.5..1.5));
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        (Instant::now() + wait).min(self.patient_until)
+    }
+
+    fn ask_again(&mut self) {
+        self.again = None;
+        if Instant::now() < self.patient_until {
+            self.plan.ask_again();
+        } else {
+            self.plan.lose_patience();
+        }
     }
 
     /// Whoever has not answered in time is not counted on any more.

@@ -15,6 +15,8 @@ pub struct GatherLimits {
     pub deadline: Duration,
     /// One question to one member ends after this.
     pub attempt_timeout: Duration,
+    /// Members that refuse for now are asked again for this long.
+    pub patience: Duration,
     /// When nothing speaks for it that the batch exists, those who have not answered in time are given this much more.
     pub last_wait: Duration,
     /// Gathers under way, those that wait for memory among them; more are refused.
@@ -37,6 +39,7 @@ impl Default for GatherLimits {
             max_batch_bytes: 64 * 1024 * 1024,
             deadline: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(20),
+            patience: Duration::from_secs(10),
             last_wait: Duration::from_secs(2),
             max_gathers: 256,
             unknown_bytes: 8 * 1024 * 1024,

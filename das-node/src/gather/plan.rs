@@ -3,10 +3,12 @@
 //! ```text
 //!                 in time: counted on        late: not counted on, but its answer is taken
 //! shards          as many as are missing     (the time in which 95 % of the answers came has passed)
-//! whole copies    none; one as soon as the shards that can still come in time are too few
+//! whole copies    none; one as soon as the shards that can still come are too few
 //! ```
 //!
-//! A member is asked for its shard once and for its whole copy once, so whatever the members do, a gather ends.
+//! A member is asked for its shard once and for its whole copy once, and again only after it refused for now, when the
+//! caller says that enough time has passed. When the caller's patience is over, a refusal is final; so whatever the
+//! members do, a gather ends.
 //!
 //! Shards are kept by the root they lead to. A liar can make roots, but every member adds one shard to one root, so the
 //! batch's own root reaches k as soon as k honest members have answered, whatever the others sent before.
@@ -40,6 +42,8 @@ enum Standing {
     Asked,
     Late,
     Gave,
+    /// Refused for now; asked once more when the caller says.
+    Later,
     Failed(SourceError),
     Lied,
 }
@@ -72,6 +76,8 @@ pub(super) struct Plan {
     whole: Vec<Standing>,
     trusted: Option<Root>,
     groups: Vec<Group>,
+    /// Refusals are not final.
+    patient: bool,
 }
 
 /// Why nothing came of it.
@@ -113,6 +119,7 @@ impl Plan {
             shard,
             trusted,
             groups: Vec::new(),
+            patient: true,
         };
         if let Some(own_shard) = own_shard {
             plan.add(own_shard);
@@ -177,7 +184,8 @@ impl Plan {
             return asks;
         }
         let missing = self.missing();
-        let mut in_time = self.shard.iter().filter(|standing| **standing == Standing::Asked).count();
+        let count = |plan: &Self, what| plan.shard.iter().filter(|standing| **standing == what).count();
+        let mut in_time = count(self, Standing::Asked);
         while in_time < missing {
             let Some(member) = self.rest.pop_front() else { break };
             self.shard[member] = Standing::Asked;
@@ -185,9 +193,11 @@ impl Plan {
             in_time += 1;
         }
         // Where somebody has the batch whole and nobody gave a shard, it has probably not been cut up yet.
-        let whole_only = self.shard.iter().any(|standing| standing.is_whole_only())
-            && !self.shard.contains(&Standing::Gave);
-        if (in_time < missing || whole_only) && !self.whole.contains(&Standing::Asked) {
+        let has_whole = self.shard.iter().any(|standing| standing.is_whole_only());
+        let uncut = has_whole && !self.shard.contains(&Standing::Gave);
+        // Who refused for now is worth waiting for, unless a whole copy is known of.
+        let can_come = in_time + if has_whole { 0 } else { count(self, Standing::Later) };
+        if (can_come < missing || uncut) && !self.whole.contains(&Standing::Asked) {
             let under_way = self.whole.iter().filter(|standing| standing.is_open()).count();
             if let Some(member) = self.next_whole().filter(|_| under_way < MAX_WHOLE) {
                 self.whole[member] = Standing::Asked;
@@ -208,7 +218,8 @@ impl Plan {
             Standing::Failed(SourceError::Absent | SourceError::Unreachable | SourceError::NoAnswer)
             | Standing::Unasked
             | Standing::Asked
-            | Standing::Late => None,
+            | Standing::Late
+            | Standing::Later => None,
         };
         let members = self.shard.iter().zip(&self.whole).enumerate();
         members
@@ -236,7 +247,34 @@ impl Plan {
 
     /// The member gave nothing.
     pub(super) fn failed(&mut self, ask: Ask, error: SourceError) {
-        *self.standing(ask) = Standing::Failed(error);
+        let later = self.patient && error == SourceError::Refused;
+        *self.standing(ask) = if later { Standing::Later } else { Standing::Failed(error) };
+    }
+
+    /// Does anybody wait to be asked once more?
+    pub(super) fn has_later(&self) -> bool {
+        self.shard.iter().chain(&self.whole).any(|standing| *standing == Standing::Later)
+    }
+
+    /// Whoever refused for now may be asked once more.
+    pub(super) fn ask_again(&mut self) {
+        for (member, standing) in self.shard.iter_mut().enumerate() {
+            if *standing == Standing::Later {
+                *standing = Standing::Unasked;
+                self.rest.push_back(member);
+            }
+        }
+        let whole = self.whole.iter_mut().filter(|standing| **standing == Standing::Later);
+        whole.for_each(|standing| *standing = Standing::Unasked);
+    }
+
+    /// From now on a refusal is final, and those that were heard are.
+    pub(super) fn lose_patience(&mut self) {
+        self.patient = false;
+        let standings = self.shard.iter_mut().chain(&mut self.whole);
+        standings
+            .filter(|standing| **standing == Standing::Later)
+            .for_each(|standing| *standing = Standing::Failed(SourceError::Refused));
     }
 
     /// The member sent something that is not what was asked for.
@@ -297,6 +335,7 @@ impl Plan {
                     Standing::Unasked | Standing::Gave | Standing::Failed(SourceError::Absent) => None,
                     Standing::Failed(SourceError::OnlyWhole { .. }) => None,
                     Standing::Failed(error) => Some(error),
+                    Standing::Later => Some(SourceError::Refused),
                     Standing::Asked | Standing::Late => Some(SourceError::NoAnswer),
                     Standing::Lied => Some(SourceError::Malformed),
                 };

@@ -152,6 +152,23 @@ async fn a_whole_copy_is_taken_where_shards_are_too_few() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_refuse_for_now_are_asked_again_and_not_for_ever() {
+    use Behaviour::{Absent, Busy, Refusing};
+    let setup = Setup::new(Fakes::new(vec![Busy, Absent, Absent, Absent, Busy, Busy], batch(5000, 6)), None);
+    let found = setup.gather.gather(setup.fakes.hash, GatherFrom::default()).await.unwrap();
+    assert_eq!(found.bytes(), &setup.fakes.data);
+
+    let setup = Setup::new(Fakes::new(vec![Refusing; 6], batch(5000, 6)), Some(0));
+    let from = GatherFrom { root: None, own_shard: Some(setup.fakes.checked(0)) };
+    let error = setup.gather.gather(setup.fakes.hash, from).await.unwrap_err();
+    let GatherError::Unavailable { got: 1, failures, .. } = error else { panic!("{error}") };
+    assert_eq!(failures, [1, 2, 3, 4, 5].map(|member| (member, SourceError::Refused)));
+    // Pauses grow: six within the patience at the very most, and a last round when it is over.
+    let asked = setup.fakes.members[3].asked.load(Ordering::Relaxed);
+    assert!((2..=8).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_lets_only_so_many_gathers_run_and_all_end() {
     let length = 100 * KIB;
     // What one gather begins with: the batch and five shards.

@@ -41,7 +41,7 @@ options! {
         /// Requests of one member that are worked on at once; further ones are told to come again.
         max_requests_per_member: usize = "32",
         /// Requests a second of one member in the long run; twice as many at once.
-        request_rate: u32 = "200",
+        request_rate: u32 = "1000",
         /// Connections at once of peers that have not yet shown a binding.
         max_strangers: usize = "32",
         /// First pause before a member that cannot be reached is called again; doubled each time.

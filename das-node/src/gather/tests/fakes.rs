@@ -23,6 +23,8 @@ pub(super) enum Behaviour {
     /// Never answers.
     Silent,
     Refusing,
+    /// Refuses as often as its number tells and once more, then gives its shard.
+    Busy,
     Unreachable,
     /// One bit of its shard is another.
     Flips,
@@ -74,7 +76,8 @@ pub(super) fn batch(length: usize, seed: u8) -> Bytes {
 pub(super) fn limits() -> GatherLimits {
     GatherLimits {
         attempt_timeout: Duration::from_millis(1500),
-        last_wait: Duration::from_millis(200),
+        patience: Duration::from_millis(600),
+        last_wait: Duration::from_millis(700),
         unknown_per_second: 1_000_000,
         absent_for: Duration::from_secs(600),
         unanswered_for: Duration::from_secs(600),
@@ -141,6 +144,10 @@ impl Fakes {
             }
             Behaviour::Absent | Behaviour::Silent => return Err(SourceError::Absent),
             Behaviour::Refusing => return Err(SourceError::Refused),
+            Behaviour::Busy if self.members[member].asked.load(Ordering::Relaxed) <= 1 + member % 3 => {
+                return Err(SourceError::Refused);
+            }
+            Behaviour::Busy => shard(),
             Behaviour::Unreachable => return Err(SourceError::Unreachable),
             Behaviour::Flips => {
                 let mut bytes = shard().bytes.to_vec();

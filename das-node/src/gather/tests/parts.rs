@@ -71,6 +71,34 @@ fn whole_copies_are_asked_for_when_the_shards_that_can_come_are_too_few() {
 }
 
 #[test]
+fn who_refuses_for_now_is_waited_for_while_there_is_patience() {
+    let fakes = three_of_six();
+    let mut plan = fresh(Some(fakes.checked(0)));
+    plan.asks();
+    plan.failed(Ask::Shard(1), SourceError::Refused);
+    plan.failed(Ask::Shard(2), SourceError::Refused);
+    assert_eq!(plan.asks(), [Ask::Shard(3), Ask::Shard(4)]);
+    plan.failed(Ask::Shard(3), SourceError::Absent);
+    plan.failed(Ask::Shard(4), SourceError::Unreachable);
+    assert_eq!(plan.asks(), [Ask::Shard(5)]);
+    plan.gave(5, fakes.checked(5));
+    // No whole copy while a shard may come.
+    assert_eq!(plan.asks(), []);
+    assert!(plan.has_later());
+    plan.ask_again();
+    assert_eq!(plan.asks(), [Ask::Shard(1)]);
+    plan.failed(Ask::Shard(1), SourceError::Refused);
+    assert_eq!(plan.asks(), [Ask::Shard(2)]);
+    plan.failed(Ask::Shard(2), SourceError::Refused);
+    assert_eq!(plan.asks(), []);
+    plan.lose_patience();
+    assert!(!plan.has_later());
+    assert_eq!(plan.asks(), [Ask::Whole(5)]);
+    plan.failed(Ask::Whole(5), SourceError::Refused);
+    assert_eq!(plan.asks(), [Ask::Whole(1)]);
+}
+
+#[test]
 fn with_a_trusted_root_others_do_not_count_until_it_is_found_dishonest() {
     let (fakes, others) = (three_of_six(), Fakes::new(vec![Behaviour::Honest; 6], batch(1000, 2)));
     let mut plan = Plan::new(3, 6, None, vec![0, 1, 2, 3, 4, 5], Some(others.root()), None);
