@@ -316,14 +316,22 @@ impl Bench {
             committee.sharded(&MEMBERS[1..], cold)?;
             let off = self.p99_of_stores(&mut committee, stores)?;
             committee.restart(&[0], AT_ONCE)?;
-            let before = custody::batches(&committee.network, 0, "sharded");
+            // Its own shard written, and told or about to be told to the others; or the whole copy gone as well.
+            let coded = |committee: &Committee| {
+                let count = |form| custody::batches(&committee.network, 0, form);
+                count("waiting") + count("sharded")
+            };
+            let done = (cold - backlog) as u64;
+            custody::wait_until(PATIENCE, || coded(&committee) > done).context("demotion did not begin")?;
+            let before = coded(&committee);
             let on = self.p99_of_stores(&mut committee, stores)?;
-            let after = custody::batches(&committee.network, 0, "sharded");
+            let after = coded(&committee);
             say(&format!(
-                "  run {}: {:.2} and {:.2}; shards only {before} before, {after} after",
+                "  run {}: {:.2} and {:.2}; meanwhile {} of {backlog} became shards",
                 run + 1,
                 ms(off),
-                ms(on)
+                ms(on),
+                after - before
             ));
             if after >= cold as u64 {
                 bail!("demotion was over before the stores: {cold} batches are too few");
