@@ -73,26 +73,56 @@ impl Coded for StoreError {
 
 /// Counts the stores under way, for those who work in the background to give way to. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct StoresUnderWay(Arc<AtomicUsize>);
+pub struct StoresUnderWay(Arc<StoreCounts>);
+
+#[derive(Debug, Default)]
+struct StoreCounts {
+    under_way: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// Who stores one batch after the other pauses for less than this between two.
+const QUIET: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl StoresUnderWay {
     /// Whether somebody waits for a store.
     pub fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.0.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until nobody has stored for a moment, but not for longer than this.
+    pub async fn quiet(&self, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        let begun = || self.0.begun.load(Ordering::Relaxed);
+        let (mut last, mut since) = (begun(), None);
+        loop {
+            let now = Instant::now();
+            if self.any() || begun() != last {
+                (last, since) = (begun(), None);
+            } else if now.duration_since(*since.get_or_insert(now)) >= QUIET {
+                return;
+            }
+            if now >= end {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     fn enter(&self) -> UnderWay {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(&self.0))
     }
 }
 
 /// One store under way, until it is dropped.
-struct UnderWay(Arc<AtomicUsize>);
+struct UnderWay(Arc<StoreCounts>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -132,7 +132,7 @@ impl Config {
                 encodes: 4,
                 unsynced: 256,
                 unsynced_bytes: 8 << 20,
-                drops: 16,
+                drops: 256,
                 gathers: 4,
                 expiries: 64,
                 unheld: 1 << 20,

@@ -21,6 +21,9 @@ use crate::storage::{DropOutcome, NewShard};
 
 /// A question about who a member is, or for its lists, is small.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Under steady stores what syncs the disk waits so long for a moment without any. One sync of much disturbs fewer of them
+/// than many of little.
+const GIVE_WAY: Duration = Duration::from_secs(4);
 
 /// Carries out effects; what they come to goes back to the machine as events.
 pub(super) struct Effects {
@@ -116,6 +119,7 @@ impl Effects {
             if shards.is_empty() {
                 return shared.tell(Event::ShardsSynced);
             }
+            shared.stores.quiet(GIVE_WAY).await;
             let hashes: Vec<DataHash> = shards.iter().map(|shard| shard.hash).collect();
             debug!(shards = hashes.len(), "shards are being written");
             match shared.store.put_shards(shards).await {
@@ -161,6 +165,7 @@ async fn make_whole(shared: &Shared, hash: DataHash, until: u64, named: Vec<Codi
 }
 
 async fn drop_all(shared: &Shared, drops: Vec<(DataHash, u64)>) {
+    shared.stores.quiet(GIVE_WAY).await;
     debug!(copies = drops.len(), "whole copies are being dropped");
     let hashes: Vec<DataHash> = drops.iter().map(|(hash, _)| *hash).collect();
     match shared.store.drop_whole(drops).await {
@@ -179,6 +184,7 @@ async fn drop_all(shared: &Shared, drops: Vec<(DataHash, u64)>) {
 
 async fn expire_all(shared: &Shared, expiries: Vec<(DataHash, u64)>) {
     let hashes: Vec<DataHash> = expiries.iter().map(|(hash, _)| *hash).collect();
+    shared.stores.quiet(GIVE_WAY).await;
     let gone = shared.store.expire_batches(expiries).await;
     if let Err(error) = &gone {
         warn!(%error, "expired batches could not be deleted");

@@ -306,31 +306,41 @@ impl Bench {
             "\np99 of {stores} stores of 100 KB at one member, without and with demotion, in turns, ms"
         ));
         let mut committee = Committee::start(self, AT_ONCE)?;
-        committee.restart(&[0], NEVER)?;
-        committee.met()?;
         let mut cold = 0;
         let (mut without, mut with) = (Vec::new(), Vec::new());
         for run in 0..RUNS {
+            committee.restart(&[0], NEVER)?;
+            committee.met()?;
             committee.store(Who::Aggregator, backlog, 100_000)?;
             cold += backlog;
             committee.sharded(&MEMBERS[1..], cold)?;
+            // Both are timed at a member that was started not long ago.
+            committee.restart(&[0], NEVER)?;
+            committee.met()?;
             let off = self.p99_of_stores(&mut committee, stores)?;
             committee.restart(&[0], AT_ONCE)?;
-            let before = custody::batches(&committee.network, 0, "sharded");
+            committee.met()?;
+            // Without a shard of their own.
+            let uncoded = |committee: &Committee| custody::batches(&committee.network, 0, "hot");
+            let first = custody::wait_until(PATIENCE, || uncoded(&committee) > 0).and_then(|_| {
+                let at_first = uncoded(&committee);
+                custody::wait_until(PATIENCE, || uncoded(&committee) < at_first)
+            });
+            first.context("demotion did not begin")?;
+            let before = uncoded(&committee) + stores as u64;
             let on = self.p99_of_stores(&mut committee, stores)?;
-            let after = custody::batches(&committee.network, 0, "sharded");
+            let after = uncoded(&committee);
             say(&format!(
-                "  run {}: {:.2} and {:.2}; shards only {before} before, {after} after",
+                "  run {}: {:.2} and {:.2}; meanwhile {} of {backlog} became shards",
                 run + 1,
                 ms(off),
-                ms(on)
+                ms(on),
+                before.saturating_sub(after)
             ));
-            if after >= cold as u64 {
+            if after <= stores as u64 {
                 bail!("demotion was over before the stores: {cold} batches are too few");
             }
             committee.sharded(&[0], cold)?;
-            committee.restart(&[0], NEVER)?;
-            committee.met()?;
             without.push(off);
             with.push(on);
         }

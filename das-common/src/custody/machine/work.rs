@@ -118,7 +118,7 @@ impl<L: Ledger> Machine<L> {
                 Kind::Recast => self.recast(now)?,
                 Kind::Repair => self.repair(now)?,
                 Kind::Keep => self.keep(now)?,
-                Kind::Drop => self.drop_one(now)?,
+                Kind::Drop => self.drop_some(now)?,
                 Kind::Sync => self.sync(now),
                 Kind::State => self.state_custody(now)?,
                 Kind::Encode => self.encode(now)?,
@@ -358,12 +358,28 @@ impl<L: Ledger> Machine<L> {
         Ok(false)
     }
 
-    /// Lets one whole copy go that enough others stand in for.
-    fn drop_one(&mut self, now: Now) -> Result<bool, L> {
-        let Some(target) = self.target() else { return Ok(false) };
-        if !self.suspects.is_empty() || self.busy_with(Kind::Drop) >= self.config.limits.drops {
-            return Ok(false);
+    /// Lets whole copies go that enough others stand in for: what is decided about many is written down with one sync.
+    fn drop_some(&mut self, now: Now) -> Result<bool, L> {
+        let room = self.config.limits.drops.saturating_sub(self.busy_with(Kind::Drop));
+        let mut effects = Vec::new();
+        let mut looked = false;
+        for _ in 0..room.min(AT_ONCE) {
+            let Some((hash, target, patient)) = self.next_to_drop(now)? else { break };
+            looked = true;
+            // The queue was wrong about this one, and is so until what was found is written down.
+            let Some(effect) = self.drop_if_covered(&hash, target, patient, now)? else { break };
+            effects.push(effect);
         }
+        if !effects.is_empty() {
+            self.flush(true)?;
+            self.outbox.extend(effects);
+        }
+        Ok(looked)
+    }
+
+    /// The oldest whole copy that enough others seem to stand in for, under which coding, and since when K are enough.
+    fn next_to_drop(&self, now: Now) -> Result<Option<(DataHash, u8, u64)>, L> {
+        let Some(target) = self.target().filter(|_| self.suspects.is_empty()) else { return Ok(None) };
         let patient = now.wall.saturating_sub(self.config.demotion_patience.as_secs());
         for class in self.classes(queue::WAIT)? {
             if class.coding != target || class.stated_as != self.state.own {
@@ -372,10 +388,10 @@ impl<L: Ledger> Machine<L> {
             let count = self.count_of(target, &class.witnesses, now, true);
             let Some(before) = self.droppable(target, count, patient) else { continue };
             if let Some(hash) = self.first_free(&class.prefix, before, now)? {
-                return self.drop_if_covered(&hash, target, patient, now);
+                return Ok(Some((hash, target, patient)));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Which batches may be dropped that so many count for: those that came no later than this.
@@ -385,12 +401,18 @@ impl<L: Ledger> Machine<L> {
         if count >= coding.shards() { Some(u64::MAX) } else { (count >= enough).then_some(patient) }
     }
 
-    /// The decision: everything is looked at once more, then it is written down, then carried out.
-    fn drop_if_covered(&mut self, hash: &DataHash, target: u8, patient: u64, now: Now) -> Result<bool, L> {
+    /// The decision: everything is looked at once more, then it is to be written down, then carried out.
+    fn drop_if_covered(
+        &mut self,
+        hash: &DataHash,
+        target: u8,
+        patient: u64,
+        now: Now,
+    ) -> Result<Option<Effect>, L> {
         self.settle(hash, now)?;
-        let Some(old) = self.record(hash)? else { return Ok(true) };
+        let Some(old) = self.record(hash)? else { return Ok(None) };
         let held = self.ledger.held(hash)?;
-        let Some(part) = old.part(target) else { return Ok(true) };
+        let Some(part) = old.part(target) else { return Ok(None) };
         let stated = part.stated_as == self.state.own && part.stated >= old.promise;
         let count = self.count_of(target, &self.reach(&old, part), now, true);
         let before = self.droppable(target, count, patient);
@@ -399,15 +421,13 @@ impl<L: Ledger> Machine<L> {
         let Some(promise) = held.promise.filter(|_| old.form == Form::Wait && stated && covered) else {
             // The queue knew less than the record.
             self.backoff.failed(hash, now.steady, self.config.retry_delay, None);
-            return Ok(true);
+            return Ok(None);
         };
         let mut record = old.clone();
         record.form = Form::Dropping;
         self.replace(hash, Some(&old), Some(&record));
-        self.flush(true)?;
         self.busy.insert(*hash, Task { kind: Kind::Drop });
-        self.outbox.push_back(Effect::Drop { hash: *hash, promise });
-        Ok(true)
+        Ok(Some(Effect::Drop { hash: *hash, promise }))
     }
 
     /// Shards are written together: alone, a small one would take a whole page of the disk and a sync of its own.
