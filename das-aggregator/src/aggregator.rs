@@ -145,6 +145,7 @@ impl Aggregator {
             watch: watch.clone(),
             reads: reads.clone(),
             certificates,
+            poster: poster.clone(),
             alarms,
             started: unix_now(),
         };

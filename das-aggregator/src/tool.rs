@@ -20,6 +20,7 @@ mod keygen;
 mod keyset;
 mod keyset_tx;
 mod output;
+mod post;
 mod show;
 mod storage;
 mod store;
@@ -45,6 +46,8 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "generate-hash", about: "print the data hash of a message", run: hash::run },
     Command { name: "store", about: "store a batch at a member or an aggregator", run: store::run },
+    Command { name: "post", about: "have an aggregator certify a batch and post it", run: post::run },
+    Command { name: "batch-status", about: "say how far a batch to be posted is", run: post::run_status },
     Command { name: "get", about: "read a batch back by its hash", run: get::run },
     Command { name: "verify-cert", about: "check a certificate under a keyset", run: verify::run },
     Command {

@@ -333,6 +333,31 @@ impl MemberClient {
         self.exchange(body, deadline).await.map(|_| ())
     }
 
+    /// `das_postBatch`, which aggregators that post know; how far the batch is. `numbers`: timeout, delayed messages read
+    /// after it, message counts before and after it.
+    pub async fn post_batch(
+        &self,
+        message: &[u8],
+        numbers: [u64; 4],
+        signature: &[u8],
+        deadline: Duration,
+    ) -> Result<serde_json::Value, CallError> {
+        let mut params = vec![Param::Bytes(message)];
+        params.extend(numbers.map(Param::Number));
+        params.push(Param::Bytes(signature));
+        read(&self.exchange(request("das_postBatch", &params), deadline).await?)
+    }
+
+    /// `das_batchStatus`.
+    pub async fn batch_status(&self, id: u64, deadline: Duration) -> Result<serde_json::Value, CallError> {
+        read(&self.exchange(request("das_batchStatus", &[Param::Number(id)]), deadline).await?)
+    }
+
+    /// `das_postStatus`.
+    pub async fn post_status(&self, deadline: Duration) -> Result<serde_json::Value, CallError> {
+        read(&self.exchange(request("das_postStatus", &[]), deadline).await?)
+    }
+
     /// `das_expirationPolicy`.
     pub async fn expiration_policy(&self, deadline: Duration) -> Result<ExpirationPolicy, CallError> {
         read(&self.exchange(request("das_expirationPolicy", &[]), deadline).await?)

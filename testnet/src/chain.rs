@@ -9,7 +9,7 @@ mod parts;
 mod proxy;
 mod rpc;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -26,6 +26,9 @@ pub use rpc::DevRpc;
 pub const CHAIN_ID: u64 = 412_346;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A kept chain is written down this often, seconds: what a kill takes of it is no more than a reorganization.
+const KEEP_EVERY: &str = "30";
+const STATE: &str = "state.json";
 /// The largest batch that the contract takes: Nitro's own setting.
 const MAX_DATA_SIZE: u64 = 117_964;
 
@@ -99,7 +102,11 @@ pub struct DevChain {
     rpc: DevRpc,
     process: Option<ServerProcess>,
     parts: Parts,
-    state: tempfile::TempDir,
+    home: PathBuf,
+    /// Of a chain that is not kept.
+    _temporary: Option<tempfile::TempDir>,
+    /// Where what it prints goes, if it is kept.
+    log: Option<PathBuf>,
     port: u16,
     chain_id: u64,
     genesis_time: Option<u64>,
@@ -119,20 +126,43 @@ impl DevChain {
 
     /// Starts anvil without any contract.
     pub async fn start_bare(chain_id: u64) -> Result<Self, DevChainError> {
-        let parts = Parts::find()?;
-        let state = tempfile::tempdir()?;
-        let mut chain = Self {
+        let temporary = tempfile::tempdir()?;
+        let home = temporary.path().to_owned();
+        Self::launched(Self::at(home, Some(temporary), None, 0, chain_id)?).await
+    }
+
+    /// Starts anvil on this port, without any contract, or with the chain that an earlier one left in the folder: all of
+    /// it after an orderly end.
+    pub async fn keep(home: &Path, port: u16) -> Result<Self, DevChainError> {
+        std::fs::create_dir_all(home)?;
+        let log = Some(home.join("log"));
+        Self::launched(Self::at(home.to_owned(), None, log, port, CHAIN_ID)?).await
+    }
+
+    fn at(
+        home: PathBuf,
+        temporary: Option<tempfile::TempDir>,
+        log: Option<PathBuf>,
+        port: u16,
+        chain_id: u64,
+    ) -> Result<Self, DevChainError> {
+        Ok(Self {
             rpc: DevRpc::new(String::new()),
             process: None,
-            parts,
-            state,
-            port: 0,
+            parts: Parts::find()?,
+            home,
+            _temporary: temporary,
+            log,
+            port,
             chain_id,
             genesis_time: None,
             owner: Address::ZERO,
             poster: Address::ZERO,
             inbox: Address::ZERO,
-        };
+        })
+    }
+
+    async fn launched(mut chain: Self) -> Result<Self, DevChainError> {
         chain.launch(None).await?;
         let accounts: Vec<Address> = chain.rpc.call("eth_accounts", json!([])).await?;
         if let [owner, poster, ..] = accounts[..] {
@@ -148,8 +178,11 @@ impl DevChain {
             .program(self.parts.anvil())
             .args(["--port", &self.port.to_string(), "--chain-id", &self.chain_id.to_string()])
             .arg("--state")
-            .arg(self.state.path().join("state.json"))
+            .arg(self.home.join(STATE))
             .own_group();
+        if let Some(log) = &self.log {
+            launch = launch.args(["--state-interval", KEEP_EVERY]).log(log);
+        }
         if let Some(time) = genesis_time {
             launch = launch.args(["--timestamp", &time.to_string()]);
         }
@@ -219,8 +252,36 @@ impl DevChain {
     /// then goes back too.
     pub async fn restart_empty(&mut self) -> Result<(), DevChainError> {
         self.stop()?;
-        std::fs::remove_file(self.state.path().join("state.json"))?;
+        std::fs::remove_file(self.home.join(STATE))?;
         self.launch(self.genesis_time).await
+    }
+
+    /// Takes up the contract at this address, where a kept chain has one.
+    pub async fn take_up(&mut self, inbox: Address) -> Result<bool, DevChainError> {
+        let code: Bytes = self.rpc.call("eth_getCode", json!([inbox, "latest"])).await?;
+        if !code.is_empty() {
+            self.inbox = inbox;
+        }
+        Ok(!code.is_empty())
+    }
+
+    /// Asks the contract.
+    pub async fn ask<C: SolCall>(&self, call: C) -> Result<C::Return, DevChainError> {
+        let request = json!({ "to": self.inbox, "data": Bytes::from(call.abi_encode()) });
+        let answer: Bytes = self.rpc.call("eth_call", json!([request, "latest"])).await?;
+        C::abi_decode_returns(&answer)
+            .map_err(|error| DevChainError::Call { method: C::SIGNATURE.into(), reason: error.to_string() })
+    }
+
+    /// Lets an account have so much ether.
+    pub async fn set_ether(&self, account: Address, ether: u64) -> Result<(), DevChainError> {
+        let wei = U256::from(ether) * U256::from(10_u64.pow(18));
+        self.rpc.call::<Value>("anvil_setBalance", json!([account, wei])).await.map(|_| ())
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(ServerProcess::id)
     }
 
     /// Deploys the contracts and registers the batch poster.

@@ -9,10 +9,13 @@
 //! <dir>/member-1/config.json       the options it is started with
 //! <dir>/member-1/data/             its database
 //! <dir>/member-1/log               all it printed
-//! <dir>/aggregator/                config.json and log likewise
+//! <dir>/aggregator/                config.json and log likewise; with a chain data/ for its queue and index
+//! <dir>/mirror/                    with a chain: config.json, log and data/ of a mirror that follows it
+//! <dir>/chain/                     the chain: chain.toml (ports, contract), state.json, log
 //! <dir>/running.json               ids and addresses of what runs now; gone after an orderly end
 //! ```
 
+mod chain;
 mod files;
 
 use std::fmt;
@@ -21,10 +24,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::DevChainError;
 use crate::http::{Connection, HttpError};
 use crate::process::{Launch, ProcessError, ServerProcess};
 
-pub use files::{FilesError, Settings};
+pub use chain::{ChainSettings, LocalChain};
+pub use files::{FilesError, Ports, Settings};
 
 /// How long a health check may take.
 const HEALTH_WITHIN: Duration = Duration::from_secs(5);
@@ -56,6 +61,8 @@ pub enum Who {
     Aggregator,
     /// A member by its index, which is its signer index.
     Member(usize),
+    /// With a chain: a mirror that follows it.
+    Mirror,
 }
 
 impl fmt::Display for Who {
@@ -63,6 +70,7 @@ impl fmt::Display for Who {
         match self {
             Self::Aggregator => write!(f, "aggregator"),
             Self::Member(index) => write!(f, "member-{}", index + 1),
+            Self::Mirror => write!(f, "mirror"),
         }
     }
 }
@@ -89,19 +97,28 @@ pub enum NetworkError {
         /// How many members there are.
         members: usize,
     },
+    /// The chain.
+    #[error("the chain: {0}")]
+    Chain(#[from] DevChainError),
 }
 
 /// A running process as `running.json` in the data directory has it, for other programs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Running {
-    /// `aggregator` or `member-N`.
+    /// `aggregator`, `member-N`, `mirror` or `chain`.
     pub name: String,
     /// Its process id.
     pub pid: u32,
-    /// URL of its JSON-RPC listener.
+    /// URL of its JSON-RPC listener; empty where there is none.
     pub rpc: String,
-    /// URL of its REST listener.
+    /// URL of its REST listener; empty where there is none.
     pub rest: String,
+    /// URL of its batch explorer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explorer: Option<String>,
+    /// Of the chain: the contract that batches are posted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequencer_inbox: Option<String>,
 }
 
 /// A committee and its aggregator. Dropping it kills what runs.
@@ -111,6 +128,8 @@ pub struct Network {
     settings: Settings,
     aggregator: Option<ServerProcess>,
     members: Vec<Option<ServerProcess>>,
+    mirror: Option<ServerProcess>,
+    chain: Option<LocalChain>,
     extra_node_options: Vec<String>,
     member_options: Vec<Vec<String>>,
 }
@@ -122,7 +141,30 @@ impl Network {
         let members = (0..settings.members.len()).map(|_| None).collect();
         let member_options = vec![Vec::new(); settings.members.len()];
         let dir = dir.to_owned();
-        Ok(Self { dir, settings, aggregator: None, members, extra_node_options: Vec::new(), member_options })
+        Ok(Self {
+            dir,
+            settings,
+            aggregator: None,
+            members,
+            mirror: None,
+            chain: None,
+            extra_node_options: Vec::new(),
+            member_options,
+        })
+    }
+
+    /// Starts a parent chain that knows committee and batch poster. From then on members ask its contract who may store,
+    /// the aggregator posts to it, and there is a mirror that follows it. To be called before anything is started.
+    pub fn with_chain(mut self, plan: &Plan) -> Result<Self, NetworkError> {
+        let chain = LocalChain::start(&self.dir, plan, &self.settings)?;
+        files::write_chain_configs(&self.dir, &self.settings, &chain)?;
+        self.chain = Some(chain);
+        Ok(self)
+    }
+
+    /// The chain, if there is one.
+    pub fn chain(&self) -> Option<&LocalChain> {
+        self.chain.as_ref()
     }
 
     /// Gives all members further options on the command line.
@@ -164,9 +206,10 @@ impl Network {
         self.dir.join(files::COMMITTEE)
     }
 
-    /// All processes there are to be, the aggregator last: it is started when its members are up.
+    /// All servers there are to be: members, then the aggregator, which is started when they are up, then the mirror.
     pub fn everyone(&self) -> Vec<Who> {
-        (0..self.members.len()).map(Who::Member).chain([Who::Aggregator]).collect()
+        let mirror = self.chain.as_ref().map(|_| Who::Mirror);
+        (0..self.members.len()).map(Who::Member).chain([Who::Aggregator]).chain(mirror).collect()
     }
 
     /// Starts everything that does not run; `progress` hears who became ready.
@@ -199,12 +242,12 @@ impl Network {
         let dir = self.dir.join(who.to_string());
         let program = match who {
             Who::Aggregator => "das-aggregator",
-            Who::Member(_) => "das-node",
+            Who::Member(_) | Who::Mirror => "das-node",
         };
         let config = dir.join(files::CONFIG);
         let launch = Launch::new(program).arg("--conf.file").arg(config).log(dir.join("log")).own_group();
         match who {
-            Who::Aggregator => launch,
+            Who::Aggregator | Who::Mirror => launch,
             Who::Member(index) => {
                 let own = self.member_options.get(index).into_iter().flatten();
                 launch.args(&self.extra_node_options).args(own)
@@ -236,6 +279,9 @@ impl Network {
         for who in self.everyone().into_iter().rev() {
             failures.extend(self.stop(who).err());
         }
+        if let Some(chain) = &mut self.chain {
+            failures.extend(chain.stop().err());
+        }
         if failures.is_empty() {
             // If it cannot be removed it lists nothing, which is true as well.
             let _ = std::fs::remove_file(self.dir.join(files::RUNNING));
@@ -252,6 +298,8 @@ impl Network {
         let members = self.members.len();
         match who {
             Who::Aggregator => Ok(&mut self.aggregator),
+            Who::Mirror if self.chain.is_some() => Ok(&mut self.mirror),
+            Who::Mirror => Err(NetworkError::NoSuch { who, members }),
             Who::Member(index) => self.members.get_mut(index).ok_or(NetworkError::NoSuch { who, members }),
         }
     }
@@ -280,10 +328,22 @@ impl Network {
         let ports = match who {
             Who::Aggregator => Some(&self.settings.aggregator),
             Who::Member(index) => self.settings.members.get(index),
+            Who::Mirror => self.chain.as_ref().map(|chain| &chain.settings().mirror),
         };
         let ports = ports.ok_or(NetworkError::NoSuch { who, members: self.members.len() })?;
         let url = |port| format!("http://127.0.0.1:{port}");
         Ok(Addresses { rpc: url(ports.rpc), rest: url(ports.rest), metrics: url(ports.metrics) })
+    }
+
+    /// URL of the batch explorer of one, if it has one.
+    pub fn explorer(&self, who: Who) -> Option<String> {
+        let settings = self.chain.as_ref()?.settings();
+        let port = match who {
+            Who::Aggregator => settings.explorer,
+            Who::Mirror => settings.mirror_explorer,
+            Who::Member(_) => return None,
+        };
+        Some(format!("http://127.0.0.1:{port}"))
     }
 
     /// Asks one for its health.
@@ -303,11 +363,29 @@ impl Network {
             let process = match who {
                 Who::Aggregator => self.aggregator.as_ref(),
                 Who::Member(index) => self.members[index].as_ref(),
+                Who::Mirror => self.mirror.as_ref(),
             };
             if let (Some(process), Ok(addresses)) = (process, self.addresses(who)) {
                 let Addresses { rpc, rest, .. } = addresses;
-                running.push(Running { name: who.to_string(), pid: process.id(), rpc, rest });
+                running.push(Running {
+                    name: who.to_string(),
+                    pid: process.id(),
+                    rpc: if who == Who::Mirror { String::new() } else { rpc },
+                    rest,
+                    explorer: self.explorer(who),
+                    sequencer_inbox: None,
+                });
             }
+        }
+        if let Some((chain, pid)) = self.chain.as_ref().and_then(|chain| Some((chain, chain.pid()?))) {
+            running.push(Running {
+                name: "chain".to_owned(),
+                pid,
+                rpc: chain.url().to_owned(),
+                rest: String::new(),
+                explorer: None,
+                sequencer_inbox: Some(chain.sequencer_inbox().to_string()),
+            });
         }
         files::write_running(&self.dir, &running)
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::post::request::PostRequest;
 use crate::post::service::Poster;
-use crate::post::status::BatchStatus;
+use crate::post::status::{BatchStatus, PostStatus};
 use crate::store::{Stores, away_from_requests};
 use crate::watch::Watch;
 
@@ -42,6 +42,7 @@ impl Methods for DasMethods {
             "expirationPolicy" => self.expiration_policy(&params).await,
             "postBatch" if self.poster.is_some() => self.post_batch(params).await,
             "batchStatus" if self.poster.is_some() => self.batch_status(&params).await,
+            "postStatus" if self.poster.is_some() => self.post_status(&params),
             _ => return None,
         })
     }
@@ -54,7 +55,7 @@ impl DasMethods {
         Self { stores, watch, pending: Mutex::new(pending), meter: Meter::of_stores(), poster: None }
     }
 
-    /// Serves `das_postBatch` and `das_batchStatus` too.
+    /// Serves `das_postBatch`, `das_batchStatus` and `das_postStatus` too.
     #[must_use]
     pub fn with_poster(self, poster: Option<Poster>) -> Self {
         Self { poster, ..self }
@@ -203,6 +204,12 @@ impl DasMethods {
             Some(record) => Ok(RawJson::of(&BatchStatus::of(&record))),
             None => Err(RpcError::method(format!("id: there is no batch {id} in the queue"))),
         }
+    }
+
+    fn post_status(&self, params: &Params) -> Result<RawJson, RpcError> {
+        params.at_most(0)?;
+        let poster = self.poster.as_ref().ok_or_else(|| RpcError::method("this aggregator posts nothing"))?;
+        Ok(RawJson::of(&PostStatus::of(poster)))
     }
 
     async fn health_check(&self, params: &Params) -> Result<RawJson, RpcError> {

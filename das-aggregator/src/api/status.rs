@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::certificates::Certificates;
 use crate::fan_out::FanOut;
 use crate::health::HealthReport;
+use crate::post::service::Poster;
+use crate::post::status::PostStatus;
 use crate::read::Reads;
 use crate::watch::Watch;
 
@@ -22,6 +24,8 @@ pub struct StatusSource {
     pub reads: Reads,
     /// Certificates made, and kept by the members.
     pub certificates: Certificates,
+    /// Posting, if it is enabled.
+    pub poster: Option<Poster>,
     /// The alarms.
     pub alarms: Alarms,
     /// Unix time of the start.
@@ -38,6 +42,8 @@ struct Status {
     members: Vec<MemberStatus>,
     late: LateStatus,
     reads: ReadStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    posting: Option<PostStatus>,
     alarms: Vec<Alarm>,
 }
 
@@ -120,6 +126,7 @@ impl StatusSource {
             members: members.collect(),
             late: LateStatus { batches: late_batches, bytes: late_bytes },
             reads: ReadStatus { cached_batches, cached_bytes, endpoints: endpoints.collect() },
+            posting: self.poster.as_ref().map(PostStatus::of),
             alarms: self.alarms.list(),
         };
         serde_json::to_string(&status).expect("numbers and strings have a JSON form")

@@ -331,6 +331,11 @@ impl Queue {
         (state.active.len(), state.bytes)
     }
 
+    /// `(afterDelayedMessagesRead, newMessageCount)` of the batch that was taken last.
+    pub fn last_counts(&self) -> Option<(u64, u64)> {
+        self.0.state.lock().meta.last
+    }
+
     /// So many batches the contract has for good, as far as this queue knows.
     pub fn least_batches(&self) -> u64 {
         self.0.state.lock().meta.least_batches

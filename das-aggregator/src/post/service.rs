@@ -91,6 +91,8 @@ struct Shared {
     /// `futureSeconds` of the contract, and when it was read.
     future: Mutex<Option<(u64, Instant)>>,
     last: Mutex<Option<Look>>,
+    /// Why nothing is posted, in words.
+    hold: Mutex<Option<String>>,
 }
 
 /// Posts batches. Cheap to clone.
@@ -150,6 +152,7 @@ impl Poster {
             wake: Notify::new(),
             future: Mutex::default(),
             last: Mutex::default(),
+            hold: Mutex::default(),
         }))
     }
 
@@ -171,6 +174,11 @@ impl Poster {
     /// The chain as it was looked at last.
     pub fn last_look(&self) -> Option<Look> {
         self.0.last.lock().clone()
+    }
+
+    /// Why nothing is posted, in words; none while there is no reason.
+    pub fn hold(&self) -> Option<String> {
+        self.0.hold.lock().clone()
     }
 
     /// Changes of batches from now on.
@@ -592,6 +600,7 @@ impl Poster {
         for fault in all.iter().filter(|fault| Some(fault.code) != code) {
             self.0.alarms.clear(fault.code);
         }
+        *self.0.hold.lock() = raised.as_ref().map(|(_, text)| text.clone());
         if let Some((fault, text)) = raised {
             self.0.alarms.raise_fault(fault, text);
         }

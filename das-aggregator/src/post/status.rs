@@ -65,6 +65,100 @@ pub struct BlockStatus {
     pub hash: String,
 }
 
+/// The answer of `das_postStatus`, and `posting` at `/status`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PostStatus {
+    /// EIP-155 id of the parent chain.
+    pub chain_id: u64,
+    /// The contract.
+    pub sequencer_inbox: String,
+    /// The account that posts.
+    pub account: String,
+    /// What it has, wei in decimal; `null` before the chain was looked at.
+    pub balance: Option<String>,
+    /// Its next nonce.
+    pub nonce: Option<u64>,
+    /// Batches of the contract: the next one's number.
+    pub batch_count: Option<u64>,
+    /// Whether the contract takes the committee's keyset.
+    pub keyset_valid: Option<bool>,
+    /// The block that these are as of.
+    pub block: Option<BlockStatus>,
+    /// Batches that are not final.
+    pub queue: QueueStatus,
+    /// What the batch that was taken last ended with, and so the next one begins with.
+    pub last: Option<LastCounts>,
+    /// Why nothing is posted; `null` while there is no reason.
+    pub hold: Option<String>,
+}
+
+/// Batches that are not final.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Taken, and not certified.
+    pub received: usize,
+    /// Certified, and not sent.
+    pub certified: usize,
+    /// Sent, and in no block.
+    pub submitted: usize,
+    /// In a block that may vanish.
+    pub included: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// When the oldest one that is in no block was taken, unix seconds.
+    pub oldest_waiting: Option<u64>,
+}
+
+/// Counts of a batch, as the contract is told them.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCounts {
+    /// Delayed messages read with it and before.
+    pub after_delayed_messages_read: u64,
+    /// Messages of the chain with it.
+    pub new_message_count: u64,
+}
+
+impl PostStatus {
+    /// As it is now.
+    pub fn of(poster: &Poster) -> Self {
+        let (chain_id, inbox) = poster.place();
+        let look = poster.last_look();
+        let mut queue = QueueStatus { bytes: poster.queue().size().1, ..QueueStatus::default() };
+        for record in poster.queue().active() {
+            match (&record.entry.stage, record.entry.certified) {
+                (Stage::Waiting, None) => queue.received += 1,
+                (Stage::Waiting, Some(_)) => queue.certified += 1,
+                (Stage::Submitted { .. }, _) => queue.submitted += 1,
+                (Stage::Included { .. } | Stage::Final { .. }, _) => {
+                    queue.included += 1;
+                    continue;
+                }
+            }
+            let oldest = queue.oldest_waiting.get_or_insert(record.received);
+            *oldest = record.received.min(*oldest);
+        }
+        Self {
+            chain_id,
+            sequencer_inbox: hex(&inbox),
+            account: hex(poster.account().as_slice()),
+            balance: look.as_ref().map(|look| look.balance.to_string()),
+            nonce: look.as_ref().map(|look| look.view.nonce),
+            batch_count: look.as_ref().map(|look| look.view.batches),
+            keyset_valid: look.as_ref().map(|look| look.view.keyset_valid),
+            block: look.map(|look| BlockStatus { number: look.at.number, hash: hex(&look.at.hash) }),
+            queue,
+            last: poster.queue().last_counts().map(|(delayed, count)| LastCounts {
+                after_delayed_messages_read: delayed,
+                new_message_count: count,
+            }),
+            hold: poster.hold(),
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     const_hex::encode_prefixed(bytes)
 }

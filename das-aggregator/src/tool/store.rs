@@ -260,7 +260,7 @@ pub(crate) fn certificate(answer: &StoreResult) -> anyhow::Result<Certificate> {
 }
 
 /// The one message that is given; `random` names its option.
-fn message(text: &str, file: &Path, random_size: usize, random: &str) -> anyhow::Result<Bytes> {
+pub(crate) fn message(text: &str, file: &Path, random_size: usize, random: &str) -> anyhow::Result<Bytes> {
     match (text.is_empty(), file.as_os_str().is_empty(), random_size) {
         (false, true, 0) => Ok(text.to_owned().into()),
         (true, false, 0) => {

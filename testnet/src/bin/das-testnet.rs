@@ -1,4 +1,4 @@
-//! Starts a committee and an aggregator on loopback and keeps them running until told to stop.
+//! Starts a parent chain, a committee, an aggregator and a mirror on loopback and keeps them running until told to stop.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use das_testnet::args::{Args, Span};
 use das_testnet::network::{Network, Plan, Who};
 
 const HELP: &str = "\
-das-testnet: a data availability committee as real processes on loopback
+das-testnet: a data availability committee and its parent chain as real processes on loopback
 
   --dir DIR         keys, data, logs (default ./das-testnet); made when missing, kept for the next start
   --members N       committee size (default 6)
@@ -19,14 +19,17 @@ das-testnet: a data availability committee as real processes on loopback
   --shards K        shards that rebuild a batch, 1 = whole copies (default 3)
   --base-port P     first port (default 9700; 0 = any free ports); a directory keeps the ports it was made with
   --hot-retention T how long members keep a batch whole before it becomes shards, as 5s (default: theirs, 1h)
+  --no-chain        committee and aggregator only: no parent chain, no posting, no mirror
   --quiet           print only what changes
 
 While it runs it reads commands, a line each:
   status            who runs, where, and how healthy
-  stop WHO          end one politely     (WHO: a member's number, or aggregator)
+  stop WHO          end one politely     (WHO: a member's number, aggregator, or mirror)
   kill WHO          kill one (SIGKILL)
   pause WHO         make one hang (SIGSTOP)    resume WHO     let it go on
   start WHO         start it again
+  mine N            make N empty blocks at once (64 make a batch final)
+  reorg N           replace the newest N blocks by empty ones
   quit              end everything (so do Ctrl-C and SIGTERM)
 ";
 
@@ -68,9 +71,14 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
         base_port: args.value_or("base-port", default.base_port)?,
     };
     let hot_retention = args.value::<Span>("hot-retention")?;
-    let quiet = args.switch("quiet");
+    let (quiet, no_chain) = (args.switch("quiet"), args.switch("no-chain"));
     args.finish()?;
-    let mut network = Network::open(&dir, &plan).context("the data directory")?;
+    let mut network = Network::open(&dir, &plan).with_context(|| {
+        format!("the data directory {0} (another --dir, or removing {0}, begins anew)", dir.display())
+    })?;
+    if !no_chain {
+        network = network.with_chain(&plan)?;
+    }
     if let Some(Span(time)) = hot_retention {
         network =
             network.with_node_options(["--custody.hot-retention".to_owned(), format!("{}s", time.as_secs())]);
@@ -78,6 +86,10 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
     if !quiet {
         let (n, h, k) = (plan.members, plan.honest, plan.shards);
         say(&format!("A committee of {n} in {}: {h} assumed honest, {k} data shards.", dir.display()));
+    }
+    if let Some(chain) = network.chain() {
+        let (pid, inbox) = (chain.pid().unwrap_or_default(), chain.sequencer_inbox());
+        say(&format!("  {:<11} pid {pid:<7} rpc {}  contract {inbox}", "chain", chain.url()));
     }
     network.start_all(|who, process| {
         let urls: Vec<_> = process.ready().urls().map(|(name, url)| format!("{name} {url}")).collect();
@@ -101,6 +113,19 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
 fn print_hints(network: &Network) -> anyhow::Result<()> {
     let aggregator = network.addresses(Who::Aggregator)?;
     let key = network.poster_key_file();
+    if let Some(chain) = network.chain() {
+        let explorer = network.explorer(Who::Aggregator).unwrap_or_default();
+        say(&format!(
+            "
+Post a batch to contract {} on {}:
+  dastool post --rpc {} --signing-key {} --file FILE
+Look at what was posted: {explorer}",
+            chain.sequencer_inbox(),
+            chain.url(),
+            aggregator.rpc,
+            key.display(),
+        ));
+    }
     say(&format!(
         "
 Store a batch and read it back:
@@ -188,6 +213,15 @@ fn command(network: &mut Network, line: &str) -> anyhow::Result<bool> {
     }
     match verb {
         "quit" => return Ok(true),
+        "mine" | "reorg" => {
+            let chain = network.chain().context("there is no chain (--no-chain)")?;
+            let blocks = rest.trim().parse().with_context(|| format!("{verb} takes a number of blocks"))?;
+            match verb {
+                "mine" => chain.mine(blocks)?,
+                _ => chain.reorg(blocks)?,
+            }
+            say(&format!("{verb} {blocks}: done"));
+        }
         "status" => status(network)?,
         "stop" | "kill" | "pause" | "resume" | "start" => {
             let who = who(rest.trim())?;
@@ -203,7 +237,9 @@ fn command(network: &mut Network, line: &str) -> anyhow::Result<bool> {
             say(&format!("{verb} {who}: done"));
         }
         other => {
-            anyhow::bail!("no command {other}; there are status, stop, kill, pause, resume, start, quit")
+            anyhow::bail!(
+                "no command {other}; there are status, stop, kill, pause, resume, start, mine, reorg, quit"
+            )
         }
     }
     Ok(false)
@@ -213,12 +249,17 @@ fn who(text: &str) -> anyhow::Result<Who> {
     let number = text.strip_prefix("member-").unwrap_or(text);
     match (text, number.parse::<usize>()) {
         ("aggregator", _) => Ok(Who::Aggregator),
+        ("mirror", _) => Ok(Who::Mirror),
         (_, Ok(number)) if number >= 1 => Ok(Who::Member(number - 1)),
-        _ => anyhow::bail!("{text:?} is neither a member's number (from 1) nor aggregator"),
+        _ => anyhow::bail!("{text:?} is neither a member's number (from 1) nor aggregator nor mirror"),
     }
 }
 
 fn status(network: &mut Network) -> anyhow::Result<()> {
+    if let Some(chain) = network.chain() {
+        let (head, batches) = chain.progress()?;
+        say(&format!("  {:<11} rpc {}  block {head}, {batches} batches posted", "chain", chain.url()));
+    }
     for who in network.everyone() {
         let state = match network.process(who)? {
             None => "stopped".to_owned(),

@@ -12,12 +12,14 @@ use das_common::store_auth::StoreKey;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Plan, Running, Who};
+use super::{LocalChain, Plan, Running, Who};
 
 pub(super) const COMMITTEE: &str = "committee.toml";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const POSTER_KEY: &str = "poster-key";
 pub(super) const RUNNING: &str = "running.json";
+/// The aggregator's own folder, when there is a chain.
+pub(super) const AGGREGATOR_DATA: &str = "aggregator/data";
 const POSTER_PUBLIC_KEY: &str = "poster-key.pub";
 const SETTINGS: &str = "testnet.toml";
 
@@ -152,7 +154,7 @@ pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesE
 const FREE_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// A port that nobody listens on now and that this process has not given out before.
-fn free_port() -> Result<u16, FilesError> {
+pub(super) fn free_port() -> Result<u16, FilesError> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes start at different places, so that two of them seldom meet.
     let offset = u16::try_from(std::process::id() * 61 % 20_000).expect("below the limit");
@@ -169,7 +171,7 @@ fn free_port() -> Result<u16, FilesError> {
     Err(FilesError::Io { action: "find a free port on", path: "127.0.0.1".into(), source })
 }
 
-fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesError> {
+pub(super) fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesError> {
     if plan.base_port == 0 {
         return Ok(Ports {
             rpc: free_port()?,
@@ -242,6 +244,69 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
     write_json(&absolute.join(Who::Aggregator.to_string()).join(CONFIG), &config)
 }
 
+/// Changes the configurations to those of a committee with a chain, and writes that of the mirror.
+pub(super) fn write_chain_configs(
+    dir: &Path,
+    settings: &Settings,
+    chain: &LocalChain,
+) -> Result<(), FilesError> {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let parent_chain = json!({
+        "node-url": chain.url(),
+        "sequencer-inbox-address": chain.sequencer_inbox().to_string(),
+        "poll-interval": "500ms",
+    });
+    let explorer = |port: u16| json!({ "enable": true, "addr": "127.0.0.1", "port": port });
+    let change = |who: Who, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = absolute.join(who.to_string()).join(CONFIG);
+        let form = |e: serde_json::Error| FilesError::Form { path: path.clone(), reason: e.to_string() };
+        let mut config = serde_json::from_str(&read(&path)?).map_err(form)?;
+        change(&mut config);
+        config["parent-chain"] = parent_chain.clone();
+        // The contract knows who may store.
+        if let Some(store) = config["data-availability"].as_object_mut() {
+            store.remove("extra-signature-checking-public-key");
+        }
+        write_json(&path, &config)
+    };
+    for index in 0..settings.members.len() {
+        change(Who::Member(index), &|_| {})?;
+    }
+    let (own, mirror) = (chain.settings(), absolute.join(Who::Mirror.to_string()));
+    for folder in [absolute.join(AGGREGATOR_DATA), mirror.join("data")] {
+        fs::create_dir_all(&folder).map_err(|source| FilesError::Io {
+            action: "make",
+            path: folder,
+            source,
+        })?;
+    }
+    change(Who::Aggregator, &|config| {
+        config["data-dir"] = json!(absolute.join(AGGREGATOR_DATA));
+        config["post"] = json!({
+            "enable": true,
+            "key": { "file": absolute.join(POSTER_KEY) },
+            "resend-after": "2s",
+            "replace-after": "15s",
+            "min-tip-gwei": 1,
+        });
+        config["explorer"] = explorer(own.explorer);
+    })?;
+    let mut config = listeners(&own.mirror);
+    config["enable-rpc"] = json!(false);
+    config["data-availability"] = json!({
+        "local-file-storage": { "enable": true, "data-dir": mirror.join("data") },
+        // All that it knows beside the contract.
+        "rest-aggregator": {
+            "enable": true,
+            "urls": format!("http://127.0.0.1:{}", settings.aggregator.rest),
+            "sync-to-storage": { "eager": true },
+        },
+    });
+    config["explorer"] = explorer(own.mirror_explorer);
+    config["parent-chain"] = parent_chain;
+    write_json(&mirror.join(CONFIG), &config)
+}
+
 fn peer_address(ports: &Ports) -> String {
     format!("/ip4/127.0.0.1/tcp/{}", ports.peer)
 }
@@ -264,7 +329,7 @@ pub(super) fn read_running(dir: &Path) -> Result<Vec<Running>, FilesError> {
     serde_json::from_str(&text).map_err(|e| FilesError::Form { path, reason: e.to_string() })
 }
 
-fn read(path: &Path) -> Result<String, FilesError> {
+pub(super) fn read(path: &Path) -> Result<String, FilesError> {
     fs::read_to_string(path).map_err(|source| FilesError::Io {
         action: "read",
         path: path.to_owned(),
@@ -277,7 +342,7 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), FilesError> 
 }
 
 /// Replaces a file as a whole, so that a reader never sees half of it.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
+pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
     let io = |action| move |source| FilesError::Io { action, path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(io("make the directory of"))?;
