@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use das_batches::index::Index;
 use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
 use das_common::chunked::{Bounds, PendingStores};
@@ -140,12 +141,13 @@ impl Aggregator {
             alarms.clone(),
         );
         let poster = chain::poster(options, parent.as_ref(), keyset, &stores, key.clone(), &alarms)?;
-        let status = StatusSource {
+        let mut status = StatusSource {
             fan_out: fan_out.clone(),
             watch: watch.clone(),
             reads: reads.clone(),
             certificates,
             poster: poster.clone(),
+            followed: None,
             alarms,
             started: unix_now(),
         };
@@ -169,7 +171,8 @@ impl Aggregator {
                 reads: reads.clone(),
                 alarms: &status.alarms,
             };
-            let place = aggregator.explorer(options, shown).await?;
+            let (place, index) = aggregator.explorer(options, shown).await?;
+            status.followed = Some(index);
             aggregator.bound.explorer = Some(place);
         }
         if options.provider_server.enable {
@@ -240,13 +243,13 @@ impl Aggregator {
         &mut self,
         options: &AggregatorOptions,
         shown: Shown<'_>,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<(SocketAddr, Arc<Index>), StartError> {
         let server = &options.explorer;
         let place = listen("explorer.port", &server.addr, server.port).await?;
         let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
         let (background, stop) = (&mut self.background, &self.stop);
-        let router = explorer::start(server, &options.data_dir, shown, answers, background, stop)?;
-        Ok(self.serve(place, router, &options.rest_server_timeouts))
+        let (router, index) = explorer::start(server, &options.data_dir, shown, answers, background, stop)?;
+        Ok((self.serve(place, router, &options.rest_server_timeouts), index))
     }
 
     async fn provider(

@@ -12,10 +12,10 @@ use das_batches::explorer::{
     Availability, BadLink, Explorer, Links, NamedKeysets, PayloadUnavailable, Payloads as ShownPayloads,
     routes,
 };
-use das_batches::index::OpenError;
+use das_batches::index::{Index, OpenError};
 use das_batches::service::{self, AsNodesDo, Keep, Service};
 use das_batches::sync::SyncOptions;
-use das_batches::types::PostedBatch;
+use das_batches::types::{Batches, PostedBatch};
 use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
 use das_common::committee::Committee;
@@ -56,7 +56,7 @@ pub struct Shown<'a> {
     pub alarms: &'a Alarms,
 }
 
-/// Follows the contract from now on, in tasks of `background`; the pages.
+/// Follows the contract from now on, in tasks of `background`; the pages, and what they are made of.
 pub fn start(
     options: &ExplorerOptions,
     folder: &Path,
@@ -64,7 +64,7 @@ pub fn start(
     answers: AnswerBudget,
     background: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> Result<Router, ExplorerError> {
+) -> Result<(Router, Arc<Index>), ExplorerError> {
     let Shown { chain, committee, keysets, reads, alarms } = shown;
     let links = Links::of(&options.transaction_link, &options.block_link)?;
     let recover = AsNodesDo { keysets, payloads: Payloads(reads.clone()), keep: InTheCache };
@@ -74,8 +74,14 @@ pub fn start(
     let names =
         committee.members().iter().map(|member| (member.public_key.point_bytes(), member.name.clone()));
     let signers = NamedKeysets::new(chain.keysets.clone(), names.collect());
-    let explorer = Explorer::new(index, Arc::new(signers), Arc::new(FromMembers(reads)), links, answers);
-    Ok(routes(Arc::new(explorer)))
+    let explorer = Explorer::new(
+        Arc::clone(&index) as Arc<dyn Batches>,
+        Arc::new(signers),
+        Arc::new(FromMembers(reads)),
+        links,
+        answers,
+    );
+    Ok((routes(Arc::new(explorer)), index))
 }
 
 /// What was read stays in the cache for a while; nothing is kept beyond that.

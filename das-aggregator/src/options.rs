@@ -226,6 +226,11 @@ options! {
         max_queue_batches: usize = "4096",
         /// Most bytes of batches that are not final.
         max_queue_bytes: ByteSize = "1GiB",
+        /// Go on although others used nonces of the account below this one (after DAS-POST-002). A batch that loses its
+        /// nonce gets another when that is final.
+        accept_nonces_below: u64 = "0",
+        /// Go on although others posted batches with numbers below this one (after DAS-POST-003).
+        accept_batches_below: u64 = "0",
     }
 }
 

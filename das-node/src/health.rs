@@ -1,8 +1,10 @@
 //! Health that means it: can batches be stored, can they be served, and what should the operator look at?
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use das_batches::index::Index;
+use das_batches::service;
 use das_common::alarm::Alarms;
 use das_common::fault;
 use das_common::telemetry::names;
@@ -41,6 +43,8 @@ pub struct Health {
     public_key: Option<String>,
     keyset_hash: Option<String>,
     started: u64,
+    /// What was followed of the chain, once it is.
+    followed: OnceLock<Arc<Index>>,
     /// The last probe. Held for moments only: requests come by here.
     probe: Mutex<Option<Probe>>,
 }
@@ -64,8 +68,15 @@ impl Health {
         identity: Identity,
     ) -> Self {
         let Identity { public_key, keyset_hash } = identity;
-        let probe = Mutex::new(None);
-        Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started: unix_time(), probe }
+        let (followed, probe) = (OnceLock::new(), Mutex::new(None));
+        let started = unix_time();
+        Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started, followed, probe }
+    }
+
+    /// From now on the status says how far the chain was followed.
+    pub fn follows(&self, index: Arc<Index>) {
+        // It is followed once.
+        let _ = self.followed.set(index);
     }
 
     /// Whether a store could be answered: there is a key, and the disk has room and takes writes. The text says why
@@ -171,6 +182,7 @@ impl Health {
             "batches": self.store.index().estimated_batches(),
             "diskFreeBytes": self.store.free_bytes().ok(),
             "diskReserveBytes": self.reserve_bytes,
+            "chain": self.followed.get().map(|index| service::status(&**index)),
             "alarms": self.alarms.list(),
         })
     }

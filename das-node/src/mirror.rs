@@ -58,11 +58,25 @@ impl PayloadSource for Payloads {
     }
 }
 
+impl Payloads {
+    /// Where a batch is that can be read.
+    async fn where_held(&self, hash: DataHash) -> Availability {
+        let retrieve = self.0.clone();
+        match tokio::task::spawn_blocking(move || retrieve.held(&hash)).await {
+            Ok(Ok(Some(held))) if held.whole => Availability::Whole,
+            Ok(Ok(Some(held))) if !held.shards.is_empty() => Availability::Shard,
+            Ok(Ok(_)) => Availability::Elsewhere,
+            Ok(Err(error)) => Availability::Unknown { why: error.to_string() },
+            Err(error) => Availability::Unknown { why: error.to_string() },
+        }
+    }
+}
+
 impl ShownPayloads for Payloads {
     fn availability(&self, hash: DataHash) -> BoxFuture<'_, Availability> {
         Box::pin(async move {
             match PayloadSource::payload(self, &hash).await {
-                Ok(_) => Availability::Whole,
+                Ok(_) => self.where_held(hash).await,
                 Err(ReadFailed::NotFound { .. }) => Availability::NotFound,
                 Err(error) => Availability::Unknown { why: error.to_string() },
             }

@@ -303,6 +303,7 @@ impl Node {
                 alarms: &alarms,
             };
             index = chain::follow(follower, &mut background, &stop)?;
+            index.iter().for_each(|index| health.follows(Arc::clone(index)));
         }
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 

@@ -31,7 +31,7 @@ use crate::clock::unix_time;
 use crate::custody::CommitteeReads;
 use crate::damage::Damage;
 use crate::gather::GatherError;
-use crate::storage::{BatchStore, Lookup, StorageError};
+use crate::storage::{BatchStore, Held, Lookup, StorageError};
 
 /// Batches that are read from the disk at once; further ones wait. Each is in memory twice, as it is and as it is served.
 const MAX_LOOKS: usize = 32;
@@ -193,6 +193,11 @@ impl Retrieve {
         });
         let (looks, gathers, questions) = Default::default();
         Self { sources, looks, gathers, questions }
+    }
+
+    /// What is on this machine's disk of a batch. Blocks for as long as the disk does.
+    pub fn held(&self, hash: &DataHash) -> Result<Option<Held>, StorageError> {
+        self.sources.store.held(hash)
     }
 
     /// From now on, what is not whole here is gathered over the committee.

@@ -8,9 +8,15 @@ mod poster;
 use std::time::Duration;
 
 use alloy_primitives::{B256, U64};
+use alloy_sol_types::SolCall;
+use das_chain::contract::SequencerInbox as Inbox;
+use das_common::certificate::Certificate;
 use das_common::committee::Committee;
+use das_common::data_hash::DataHash;
 use das_common::store_auth::StoreKey;
+use das_common::wire::parse_get_by_hash;
 use das_testnet::chain::{Behaviour, Proxy};
+use das_testnet::http::Connection;
 use das_testnet::network::Who;
 use das_testnet::promises::test_seed;
 use rand::rngs::StdRng;
@@ -144,6 +150,158 @@ async fn a_stuck_transaction_is_replaced_and_a_second_poster_with_the_key_is_not
     let last = spent(&world).await;
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!((spent(&world).await, world.stage(id).as_str()), (last, "submitted"), "nothing more is sent");
+
+    let shown = world.status_page()["post"].clone();
+    assert_eq!((&shown["nonce"], &shown["queue"]), (&json!(last), &json!({ "submitted": 1 })), "{shown}");
+    assert_eq!(shown["account"], account.to_string());
+    assert_eq!(shown["batchesOnChain"], world.taken.len() - 1);
+    assert_eq!(shown["oldestWaitingSince"], world.status(id)["receivedAt"]);
+    assert!(shown["hold"].as_str().unwrap().contains("nonce") && shown["balanceWei"].is_string(), "{shown}");
+
+    // The operator names the nonce. As long as the other transaction may vanish, ours may still come: it goes on after that.
+    let nonce = world.status(id)["nonce"].as_u64().unwrap();
+    world.kill_aggregator();
+    world.start_aggregator(&["--post.accept-nonces-below", &nonce.to_string()]);
+    world.chain.mine(70).await.unwrap();
+    world.until("another nonce than the one named stays told", || world.has_alarm("DAS-POST-002"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.stage(id), "submitted");
+    world.kill_aggregator();
+    world.start_aggregator(&["--post.accept-nonces-below", &(nonce + 1).to_string()]);
+    world.all_is_on_the_chain().await;
+    assert!(!world.has_alarm("DAS-POST-002"));
+
+    // The same, not final yet.
+    set_automine(&world, false).await;
+    let id = world.post(500);
+    world.until("it is sent", || world.stage(id) == "submitted");
+    let nonce = world.status(id)["nonce"].as_u64().unwrap();
+    let transfer = json!({ "from": account, "to": account, "value": "0x1", "nonce": format!("{nonce:#x}"),
+        "maxFeePerGas": "0xe8d4a51000", "maxPriorityFeePerGas": "0xe8d4a51000" });
+    world.chain.rpc().call::<Value>("eth_sendTransaction", json!([transfer])).await.unwrap();
+    world.chain.mine(1).await.unwrap();
+    set_automine(&world, true).await;
+    world.kill_aggregator();
+    world.start_aggregator(&["--post.accept-nonces-below", &(nonce + 1).to_string()]);
+    world.until("it is told", || world.has_alarm("DAS-POST-002"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.stage(id), "submitted", "not before it is final");
+    world.chain.mine(70).await.unwrap();
+    world.all_is_on_the_chain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_posters_batch_holds_posting_until_it_is_accepted() {
+    let mut world = World::new(8, &[]).await;
+    world.post(500);
+    world.all_is_on_the_chain().await;
+    set_automine(&world, false).await;
+    let ids = [world.post(500), world.post(500)];
+    world.until("they are sent", || ids.iter().all(|id| world.stage(*id) == "submitted"));
+    // Ours are lost, and another account that may post takes the number.
+    world.aggregator.as_mut().unwrap().pause().unwrap();
+    world.chain.rpc().call::<Value>("anvil_dropAllTransactions", json!([])).await.unwrap();
+    set_automine(&world, true).await;
+    let (poster, inbox) = (world.chain.poster(), world.chain.inbox());
+    world.chain.send(poster, Some(inbox), post_call(1, vec![0, 1, 2])).await.unwrap();
+    world.aggregator.as_mut().unwrap().resume().unwrap();
+    world.until("it is told", || world.has_alarm("DAS-POST-003"));
+    let nonces: Vec<Value> = ids.iter().map(|id| world.status(*id)["nonce"].clone()).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(posted(&world.chain).await.len(), 2, "nothing more is posted");
+    assert!(ids.iter().all(|id| world.stage(*id) == "submitted"));
+
+    world.kill_aggregator();
+    world.start_aggregator(&["--post.accept-batches-below", "2"]);
+    world.until("they come after it", || ids.iter().all(|id| world.stage(*id) == "included"));
+    let hashes: Vec<_> = world.taken.iter().map(|taken| taken.hash).collect();
+    let on_chain: Vec<_> = posted(&world.chain).await.into_iter().map(|(_, hash)| hash).collect();
+    assert_eq!((on_chain.len(), on_chain[0], &on_chain[2..]), (4, hashes[0], &hashes[1..]));
+    // Under the nonces they had: at most one of all transactions of a batch is ever taken.
+    assert_eq!(ids.iter().map(|id| world.status(*id)["nonce"].clone()).collect::<Vec<_>>(), nonces);
+    assert!(!world.has_alarm("DAS-POST-003"));
+}
+
+/// The certificate of a batch as it is on the chain.
+async fn certificate_on_chain(world: &World, id: u64) -> Certificate {
+    let transaction: Value = world
+        .chain
+        .rpc()
+        .call("eth_getTransactionByHash", json!([world.status(id)["transaction"]]))
+        .await
+        .unwrap();
+    let input = const_hex::decode(transaction["input"].as_str().unwrap()).unwrap();
+    let call = Inbox::addSequencerL2BatchFromOriginCall::abi_decode(&input).unwrap();
+    Certificate::parse_as_nitro(&call.data).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyset_changes_while_batches_are_posted() {
+    let mut world = World::new(10, &[]).await;
+    let old = Committee::load(world.network.committee_file()).unwrap().keyset().clone();
+    // The same members in another order: another keyset.
+    let text = std::fs::read_to_string(world.network.committee_file()).unwrap();
+    let (head, members) = text.split_at(text.find("[[member]]").unwrap());
+    let members: Vec<&str> = members.split("[[member]]").skip(1).collect();
+    let turned: String =
+        members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
+    let file = world.home.path().join("next-committee.toml");
+    std::fs::write(&file, format!("{head}{turned}")).unwrap();
+    let new = Committee::load(&file).unwrap().keyset().clone();
+    assert_ne!(old.hash(), new.hash());
+    let with_new = ["--committee.file", file.to_str().unwrap()];
+
+    let mut under_old: Vec<u64> = (0..3).map(|_| world.post(300)).collect();
+    world.chain.set_keyset(new.to_bytes()).await.unwrap();
+    under_old.extend([world.post(300), world.post(300)]);
+    world.all_is_on_the_chain().await;
+
+    // Four are sent, two are certified, all under the old keyset; none of it reaches a block before that is over.
+    set_automine(&world, false).await;
+    let mut under_new: Vec<u64> = (0..6).map(|_| world.post(300)).collect();
+    world.until("sent and certified", || {
+        under_new.iter().all(|id| ["submitted", "certified"].contains(&world.stage(*id).as_str()))
+            && world.stage(under_new[3]) == "submitted"
+    });
+    world.kill_aggregator();
+    world.chain.rpc().call::<Value>("anvil_dropAllTransactions", json!([])).await.unwrap();
+    set_automine(&world, true).await;
+    world.chain.invalidate_keyset(B256::from(*old.hash().as_bytes())).await.unwrap();
+    world.start_aggregator(&with_new);
+    under_new.push(world.post(300));
+    world.all_is_on_the_chain().await;
+
+    // It is invalidated in the block in which a batch under it is: that is refused there, and waits for the next keyset.
+    set_automine(&world, false).await;
+    let last = world.post(300);
+    world.until("it is sent", || world.stage(last) == "submitted");
+    let call = Inbox::invalidateKeysetHashCall { keyset: B256::from(*new.hash().as_bytes()) };
+    let first_in_block = json!({ "from": world.chain.owner(), "to": world.chain.inbox(),
+        "data": const_hex::encode_prefixed(call.abi_encode()), "gas": "0x7a120",
+        "maxFeePerGas": "0xe8d4a51000", "maxPriorityFeePerGas": "0xe8d4a51000" });
+    world.chain.rpc().call::<Value>("eth_sendTransaction", json!([first_in_block])).await.unwrap();
+    world.chain.mine(1).await.unwrap();
+    set_automine(&world, true).await;
+    world.until("the keyset is told", || world.has_alarm("DAS-POST-005") && world.stage(last) == "certified");
+    world.chain.set_keyset(old.to_bytes()).await.unwrap();
+    world.kill_aggregator();
+    world.start_aggregator(&[]);
+    world.all_is_on_the_chain().await;
+
+    under_old.push(last);
+    let rest = world.aggregator.as_ref().unwrap().rest_url();
+    for (ids, keyset) in [(under_old, &old), (under_new, &new)] {
+        for id in ids {
+            let certificate = certificate_on_chain(&world, id).await;
+            assert_eq!(certificate.verify(keyset), Ok(()), "batch {id}");
+            let answer =
+                Connection::new(&rest).unwrap().get(&format!("/get-by-hash/{}", certificate.data_hash));
+            assert_eq!(
+                DataHash::of(&parse_get_by_hash(&answer.unwrap().body).unwrap()),
+                certificate.data_hash
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,6 +202,8 @@ fn settings(options: &AggregatorOptions) -> PostSettings {
         every: options.parent_chain.poll_interval,
         bounds: Bounds { batches: post.max_queue_batches, bytes: post.max_queue_bytes.0 },
         max_batch_bytes: options.data_availability.max_batch_size,
+        accept_nonces: post.accept_nonces_below,
+        accept_batches: post.accept_batches_below,
     }
 }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::post::request::PostRequest;
 use crate::post::service::Poster;
-use crate::post::status::{BatchStatus, PostStatus};
+use crate::post::status::{BatchStatus, PosterStatus};
 use crate::store::{Stores, away_from_requests};
 use crate::watch::Watch;
 
@@ -209,7 +209,7 @@ impl DasMethods {
     fn post_status(&self, params: &Params) -> Result<RawJson, RpcError> {
         params.at_most(0)?;
         let poster = self.poster.as_ref().ok_or_else(|| RpcError::method("this aggregator posts nothing"))?;
-        Ok(RawJson::of(&PostStatus::of(poster)))
+        Ok(RawJson::of(&PosterStatus::of(poster)))
     }
 
     async fn health_check(&self, params: &Params) -> Result<RawJson, RpcError> {

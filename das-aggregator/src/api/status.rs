@@ -1,15 +1,19 @@
 //! `/status`: the aggregator's state as JSON.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use das_batches::index::Index;
+use das_batches::service;
 use das_common::alarm::{Alarm, Alarms};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::certificates::Certificates;
 use crate::fan_out::FanOut;
 use crate::health::HealthReport;
 use crate::post::service::Poster;
-use crate::post::status::PostStatus;
+use crate::post::status::PosterStatus;
 use crate::read::Reads;
 use crate::watch::Watch;
 
@@ -24,8 +28,10 @@ pub struct StatusSource {
     pub reads: Reads,
     /// Certificates made, and kept by the members.
     pub certificates: Certificates,
-    /// Posting, if it is enabled.
+    /// Posts, if that is enabled.
     pub poster: Option<Poster>,
+    /// What was followed of the chain, if it is.
+    pub followed: Option<Arc<Index>>,
     /// The alarms.
     pub alarms: Alarms,
     /// Unix time of the start.
@@ -42,8 +48,8 @@ struct Status {
     members: Vec<MemberStatus>,
     late: LateStatus,
     reads: ReadStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    posting: Option<PostStatus>,
+    post: Option<PosterStatus>,
+    chain: Option<Value>,
     alarms: Vec<Alarm>,
 }
 
@@ -126,7 +132,8 @@ impl StatusSource {
             members: members.collect(),
             late: LateStatus { batches: late_batches, bytes: late_bytes },
             reads: ReadStatus { cached_batches, cached_bytes, endpoints: endpoints.collect() },
-            posting: self.poster.as_ref().map(PostStatus::of),
+            post: self.poster.as_ref().map(PosterStatus::of),
+            chain: self.followed.as_ref().map(|index| service::status(&**index)),
             alarms: self.alarms.list(),
         };
         serde_json::to_string(&status).expect("numbers and strings have a JSON form")

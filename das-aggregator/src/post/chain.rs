@@ -68,12 +68,17 @@ fn quantity(number: u64) -> String {
 }
 
 impl PosterChain {
-    /// Everything as of one block, with the receipts of these transactions.
-    pub async fn look(&self, attempts: &[TxHash]) -> Result<Look, ChainError> {
-        self.endpoints.on_one(|one| async move { self.look_at(&one, attempts).await }).await
+    /// Everything as of one block, with the receipts of these transactions. `least_nonce`: the first nonce under way.
+    pub async fn look(&self, attempts: &[TxHash], least_nonce: Option<u64>) -> Result<Look, ChainError> {
+        self.endpoints.on_one(|one| async move { self.look_at(&one, attempts, least_nonce).await }).await
     }
 
-    async fn look_at(&self, one: &OneEndpoint, attempts: &[TxHash]) -> Result<Look, ChainError> {
+    async fn look_at(
+        &self,
+        one: &OneEndpoint,
+        attempts: &[TxHash],
+        least_nonce: Option<u64>,
+    ) -> Result<Look, ChainError> {
         let head = block(one, json!("latest")).await?.ok_or_else(|| unsettled(0))?;
         let at = quantity(head.number);
         let nonce: U64 = one.request("eth_getTransactionCount", json!([self.account, &at])).await?;
@@ -83,6 +88,11 @@ impl PosterChain {
         let keyset_valid = self.call(one, &Inbox::isValidKeysetHashCall { keyset }, &at).await?;
         // A chain that has none final yet may say so with nothing.
         let finalized = block(one, json!("finalized")).await?.map_or(0, |block| block.number);
+        let nonce: u64 = nonce.to();
+        let final_nonce = match least_nonce.is_some_and(|least| least < nonce) {
+            true => self.final_nonce(one).await,
+            false => 0,
+        };
         let market = market(one, head.number).await?;
         let mut receipts = HashMap::new();
         for tx in attempts {
@@ -110,7 +120,8 @@ impl PosterChain {
             view: View {
                 finalized: finalized.min(head.number),
                 batches,
-                nonce: nonce.to(),
+                nonce,
+                final_nonce,
                 market,
                 keyset_valid,
                 receipts,
@@ -119,6 +130,13 @@ impl PosterChain {
             time: head.timestamp,
             balance,
         })
+    }
+
+    /// The account's next nonce in the newest final block. An endpoint that has no state of that block any more says
+    /// nothing against posting: 0.
+    async fn final_nonce(&self, one: &OneEndpoint) -> u64 {
+        let asked = json!([self.account, "finalized"]);
+        one.request::<U64>("eth_getTransactionCount", asked).await.map_or(0, |nonce| nonce.to())
     }
 
     async fn call<C: SolCall>(&self, one: &OneEndpoint, call: &C, at: &str) -> Result<C::Return, ChainError> {

@@ -94,6 +94,15 @@ impl Entry {
         self.certified = Some(until);
     }
 
+    /// Every transaction that was made until now carries what is not to be posted any more.
+    pub fn outdate(&mut self) {
+        if let Stage::Submitted { attempts, .. } | Stage::Included { attempts, .. } = &mut self.stage {
+            for attempt in attempts {
+                attempt.until = 0;
+            }
+        }
+    }
+
     /// Whether what is posted names the committee's keyset: the batch itself does not.
     pub fn needs_keyset(&self) -> bool {
         self.certified != Some(FOR_EVER)

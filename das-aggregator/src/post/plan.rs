@@ -7,7 +7,8 @@
 //!
 //! So whatever vanishes is sent again as it was. What neither rule explains (our nonce used by a transaction that is not in
 //! the queue, our number taken by a batch that is not) was done by somebody else with this key or this right, and is for the
-//! operator to look at: nothing more is posted.
+//! operator to look at: nothing more is posted until the operator names what is accepted of it. Another nonce is then given
+//! only to a batch whose own was used in a block that does not vanish any more: what was sent for it can never come.
 
 use std::collections::HashMap;
 
@@ -23,6 +24,8 @@ pub struct View {
     pub batches: u64,
     /// The account's next nonce.
     pub nonce: u64,
+    /// The account's next nonce as of the newest block that does not vanish any more; 0 where it was not asked for.
+    pub final_nonce: u64,
     /// What the chain asks.
     pub market: Market,
     /// Whether the contract takes our committee's keyset.
@@ -44,6 +47,10 @@ pub struct Policy {
     pub least_life: u64,
     /// What may be paid.
     pub fees: FeeLimits,
+    /// That nonces below this were used by others is accepted.
+    pub accept_nonces: u64,
+    /// ... and that batches below this number are others'.
+    pub accept_batches: u64,
 }
 
 /// One step. It is written down before anybody else hears of it.
@@ -92,6 +99,11 @@ pub enum Step {
         tx: TxHash,
         /// Where it is.
         block: Block,
+    },
+    /// Somebody else has used its nonce for good: it needs another one.
+    Renumber {
+        /// Which batch.
+        id: u64,
     },
     /// It is there for good.
     Finalize {
@@ -187,7 +199,13 @@ impl Planner<'_> {
                         }
                         Some(_) => {}
                         None if was.is_some() => self.step(Step::Vanish { id }),
-                        None => {}
+                        None => {
+                            if let Stage::Submitted { nonce, .. } = entry.stage
+                                && nonce < self.policy.accept_nonces.min(self.view.final_nonce)
+                            {
+                                self.step(Step::Renumber { id });
+                            }
+                        }
                     }
                 }
                 Stage::Waiting | Stage::Final { .. } => {}
@@ -252,7 +270,8 @@ impl Planner<'_> {
         let taken = entries.iter().find_map(|entry| match &entry.stage {
             Stage::Submitted { attempts, .. } => {
                 let sequence = attempts.last().map_or(0, |last| last.sequence);
-                (sequence < self.view.batches).then_some(Hold::ForeignBatch { sequence })
+                let is_taken = sequence < self.view.batches && sequence >= self.policy.accept_batches;
+                is_taken.then_some(Hold::ForeignBatch { sequence })
             }
             _ => None,
         });

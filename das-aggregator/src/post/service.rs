@@ -1,6 +1,8 @@
 //! The poster at work: it looks at the chain, decides by the [`plan`](super::plan), writes down what it decided, and does it.
 
-use std::collections::{HashMap, HashSet};
+mod certify;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,11 @@ use das_chain::reader::At;
 use das_chain::refusal::Refusal;
 use das_chain::transaction::Eip1559;
 use das_common::alarm::Alarms;
-use das_common::certificate::Certificate;
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded, Fault};
 use das_common::store_auth::StoreKey;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,6 +33,7 @@ use super::queue::{Bounds, Queue, QueueError, Record};
 use super::request::PostRequest;
 use crate::api::status::unix_now;
 use crate::store::{Stores, away_from_requests};
+use certify::Certifying;
 
 /// A week: nodes ignore a batch whose certificate ends earlier than this after the latest time its messages can name.
 const NODES_WANT: u64 = 7 * 24 * 3600;
@@ -42,10 +43,6 @@ const RESERVE: u64 = 24 * 3600;
 const FUTURE_UNKNOWN: u64 = 24 * 3600;
 /// How often the contract is asked for it.
 const FUTURE_EVERY: Duration = Duration::from_secs(3600);
-/// Batches that are certified at once.
-const CERTIFY_AT_ONCE: usize = 4;
-/// Wait before a batch that the committee did not certify is tried again.
-const CERTIFY_AGAIN: Duration = Duration::from_secs(3);
 /// Longest wait between two looks at the chain while it is away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Gas of a post beside its data: what is measured is up to 190 000.
@@ -76,6 +73,10 @@ pub struct PostSettings {
     pub bounds: Bounds,
     /// Longest batch, bytes.
     pub max_batch_bytes: usize,
+    /// That nonces below this were used by others is accepted.
+    pub accept_nonces: u64,
+    /// ... and that batches below this number are others'.
+    pub accept_batches: u64,
 }
 
 struct Shared {
@@ -91,7 +92,7 @@ struct Shared {
     /// `futureSeconds` of the contract, and when it was read.
     future: Mutex<Option<(u64, Instant)>>,
     last: Mutex<Option<Look>>,
-    /// Why nothing is posted, in words.
+    /// Why nothing more is posted, in words.
     hold: Mutex<Option<String>>,
 }
 
@@ -117,8 +118,6 @@ pub struct PosterParts {
     pub alarms: Alarms,
 }
 
-type Certified = (u64, Result<Certificate, String>);
-
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
@@ -126,14 +125,6 @@ enum RoundError {
     Chain(#[from] ChainError),
     #[error(transparent)]
     Queue(#[from] QueueError),
-}
-
-/// Certifications under way, and those that failed not long ago.
-#[derive(Default)]
-struct Certifying {
-    tasks: JoinSet<Certified>,
-    under_way: HashSet<u64>,
-    not_before: HashMap<u64, Instant>,
 }
 
 impl Poster {
@@ -176,7 +167,7 @@ impl Poster {
         self.0.last.lock().clone()
     }
 
-    /// Why nothing is posted, in words; none while there is no reason.
+    /// Why nothing more is posted; none while posting goes on.
     pub fn hold(&self) -> Option<String> {
         self.0.hold.lock().clone()
     }
@@ -263,7 +254,11 @@ impl Poster {
         let attempts: Vec<_> =
             records.iter().flat_map(|record| attempts_of(&record.entry)).map(|a| a.tx).collect();
         self.refresh_future().await;
-        let looked = self.0.chain.look(&attempts).await;
+        let nonces = records.iter().filter_map(|record| match record.entry.stage {
+            Stage::Submitted { nonce, .. } => Some(nonce),
+            _ => None,
+        });
+        let looked = self.0.chain.look(&attempts, nonces.min()).await;
         if let Err(error) = &looked {
             // The committee can be asked meanwhile.
             self.certify_waiting(&records, certifying);
@@ -271,13 +266,15 @@ impl Poster {
         }
         let look = looked?;
         self.watch_balance(look.balance);
-        let entries: Vec<Entry> = records.iter().map(|record| record.entry.clone()).collect();
+        let entries: Vec<Entry> = records.iter().map(|record| self.as_of_now(record)).collect();
         let policy = Policy {
             in_flight: self.0.settings.in_flight,
             replace_after: self.0.settings.replace_after.as_secs(),
             resend_after: self.0.settings.resend_after.as_secs(),
             least_life: self.least_life(),
             fees: self.0.settings.fees,
+            accept_nonces: self.0.settings.accept_nonces,
+            accept_batches: self.0.settings.accept_batches,
         };
         // A block's time may be ahead of this clock, and the contract goes by it.
         let now = unix_now().max(look.time);
@@ -346,6 +343,13 @@ impl Poster {
                     record.problem = Some(text);
                 };
                 self.update(id, change).await?;
+            }
+            Step::Renumber { id } => {
+                warn!(
+                    batch = id,
+                    "its nonce was used by somebody else, which is accepted: it gets another one"
+                );
+                self.update(id, |record| record.entry.reverted()).await?;
             }
             Step::Finalize { id } => {
                 self.update(id, |record| record.entry.finalized()).await?;
@@ -460,87 +464,6 @@ impl Poster {
     async fn problem(&self, id: u64, fault: &'static Fault, text: String) -> Result<(), RoundError> {
         self.0.alarms.raise_fault(fault, format!("batch {id}: {text}"));
         self.update(id, |record| record.problem = Some(text)).await?;
-        Ok(())
-    }
-
-    fn certify_waiting(&self, records: &[Record], certifying: &mut Certifying) {
-        let needed = unix_now() + self.least_life();
-        for record in records {
-            let is_good = record.entry.certified.is_some_and(|until| until >= needed);
-            if record.entry.stage == Stage::Waiting && !is_good {
-                self.certify(record, certifying);
-            }
-        }
-    }
-
-    fn certify(&self, record: &Record, certifying: &mut Certifying) {
-        let id = record.entry.id;
-        let waits = certifying.not_before.get(&id).is_some_and(|time| Instant::now() < *time);
-        if waits || certifying.under_way.len() >= CERTIFY_AT_ONCE || !certifying.under_way.insert(id) {
-            return;
-        }
-        // What was asked for is what it shall be kept for from when it was taken; later it is as long from then.
-        let now = unix_now();
-        let asked = record.timeout.saturating_sub(record.received);
-        let timeout = match record.timeout >= now + self.least_life() {
-            true => record.timeout,
-            false => now + asked.max(self.least_life() + RESERVE),
-        };
-        let poster = self.clone();
-        certifying.tasks.spawn(async move { (id, poster.ask_committee(id, timeout).await) });
-    }
-
-    async fn ask_committee(&self, id: u64, timeout: u64) -> Result<Certificate, String> {
-        let payload = self.payload(id).await.map_err(|error| error.to_string())?;
-        let payload = payload.ok_or("the batch is final already")?;
-        let stored = self.0.stores.store_as_ourselves(payload, timeout, Arc::clone(&self.0.store_key)).await;
-        stored.map_err(|error| error.to_string())
-    }
-
-    async fn certified(
-        &self,
-        (id, outcome): Certified,
-        certifying: &mut Certifying,
-    ) -> Result<(), QueueError> {
-        certifying.under_way.remove(&id);
-        match outcome {
-            Ok(certificate) => {
-                certifying.not_before.remove(&id);
-                let until = certificate.timeout;
-                let change = move |record: &mut Record| {
-                    record.certificate = Some(certificate.to_bytes().to_vec());
-                    record.failing_since = None;
-                    record.problem = None;
-                    record.entry.certify(until);
-                };
-                self.update(id, change).await?;
-                self.0.alarms.clear(fault::POST_UNCERTIFIED.code);
-            }
-            Err(error) => {
-                certifying.not_before.insert(id, Instant::now() + CERTIFY_AGAIN);
-                let (now, after) = (unix_now(), self.0.settings.fallback_after);
-                let text = format!("the committee does not certify it: {error}");
-                let change = {
-                    let text = text.clone();
-                    move |record: &mut Record| {
-                        let since = *record.failing_since.get_or_insert(now);
-                        record.problem = Some(text);
-                        if after.is_some_and(|after| now.saturating_sub(since) >= after.as_secs()) {
-                            record.as_data = true;
-                            record.problem = None;
-                            record.entry.certify(FOR_EVER);
-                        }
-                    }
-                };
-                let record = self.update(id, change).await?;
-                match record.is_some_and(|record| record.as_data) {
-                    true => warn!(batch = id, "too few members sign: the batch itself is posted"),
-                    false => {
-                        self.0.alarms.raise_fault(fault::POST_UNCERTIFIED, format!("batch {id}: {text}"));
-                    }
-                }
-            }
-        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! How far a batch is, as it is told to those who ask.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Stage;
+use super::entry::{Entry, Stage};
 use super::queue::Record;
 use super::service::{Poster, attempts_of};
 
@@ -65,100 +66,6 @@ pub struct BlockStatus {
     pub hash: String,
 }
 
-/// The answer of `das_postStatus`, and `posting` at `/status`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PostStatus {
-    /// EIP-155 id of the parent chain.
-    pub chain_id: u64,
-    /// The contract.
-    pub sequencer_inbox: String,
-    /// The account that posts.
-    pub account: String,
-    /// What it has, wei in decimal; `null` before the chain was looked at.
-    pub balance: Option<String>,
-    /// Its next nonce.
-    pub nonce: Option<u64>,
-    /// Batches of the contract: the next one's number.
-    pub batch_count: Option<u64>,
-    /// Whether the contract takes the committee's keyset.
-    pub keyset_valid: Option<bool>,
-    /// The block that these are as of.
-    pub block: Option<BlockStatus>,
-    /// Batches that are not final.
-    pub queue: QueueStatus,
-    /// What the batch that was taken last ended with, and so the next one begins with.
-    pub last: Option<LastCounts>,
-    /// Why nothing is posted; `null` while there is no reason.
-    pub hold: Option<String>,
-}
-
-/// Batches that are not final.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct QueueStatus {
-    /// Taken, and not certified.
-    pub received: usize,
-    /// Certified, and not sent.
-    pub certified: usize,
-    /// Sent, and in no block.
-    pub submitted: usize,
-    /// In a block that may vanish.
-    pub included: usize,
-    /// Bytes of all of them.
-    pub bytes: u64,
-    /// When the oldest one that is in no block was taken, unix seconds.
-    pub oldest_waiting: Option<u64>,
-}
-
-/// Counts of a batch, as the contract is told them.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastCounts {
-    /// Delayed messages read with it and before.
-    pub after_delayed_messages_read: u64,
-    /// Messages of the chain with it.
-    pub new_message_count: u64,
-}
-
-impl PostStatus {
-    /// As it is now.
-    pub fn of(poster: &Poster) -> Self {
-        let (chain_id, inbox) = poster.place();
-        let look = poster.last_look();
-        let mut queue = QueueStatus { bytes: poster.queue().size().1, ..QueueStatus::default() };
-        for record in poster.queue().active() {
-            match (&record.entry.stage, record.entry.certified) {
-                (Stage::Waiting, None) => queue.received += 1,
-                (Stage::Waiting, Some(_)) => queue.certified += 1,
-                (Stage::Submitted { .. }, _) => queue.submitted += 1,
-                (Stage::Included { .. } | Stage::Final { .. }, _) => {
-                    queue.included += 1;
-                    continue;
-                }
-            }
-            let oldest = queue.oldest_waiting.get_or_insert(record.received);
-            *oldest = record.received.min(*oldest);
-        }
-        Self {
-            chain_id,
-            sequencer_inbox: hex(&inbox),
-            account: hex(poster.account().as_slice()),
-            balance: look.as_ref().map(|look| look.balance.to_string()),
-            nonce: look.as_ref().map(|look| look.view.nonce),
-            batch_count: look.as_ref().map(|look| look.view.batches),
-            keyset_valid: look.as_ref().map(|look| look.view.keyset_valid),
-            block: look.map(|look| BlockStatus { number: look.at.number, hash: hex(&look.at.hash) }),
-            queue,
-            last: poster.queue().last_counts().map(|(delayed, count)| LastCounts {
-                after_delayed_messages_read: delayed,
-                new_message_count: count,
-            }),
-            hold: poster.hold(),
-        }
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     const_hex::encode_prefixed(bytes)
 }
@@ -168,14 +75,11 @@ impl BatchStatus {
     pub fn of(record: &Record) -> Self {
         let entry = &record.entry;
         let attempts = attempts_of(entry);
-        let (stage, nonce, tx, block) = match &entry.stage {
-            Stage::Waiting if entry.certified.is_none() => ("received", None, None, None),
-            Stage::Waiting => ("certified", None, None, None),
-            Stage::Submitted { nonce, .. } => {
-                ("submitted", Some(*nonce), attempts.last().map(|last| last.tx), None)
-            }
-            Stage::Included { nonce, tx, block, .. } => ("included", Some(*nonce), Some(*tx), Some(*block)),
-            Stage::Final { tx, block, .. } => ("final", None, Some(*tx), Some(*block)),
+        let (nonce, tx, block) = match &entry.stage {
+            Stage::Waiting => (None, None, None),
+            Stage::Submitted { nonce, .. } => (Some(*nonce), attempts.last().map(|last| last.tx), None),
+            Stage::Included { nonce, tx, block, .. } => (Some(*nonce), Some(*tx), Some(*block)),
+            Stage::Final { tx, block, .. } => (None, Some(*tx), Some(*block)),
         };
         let sequence_number = match &entry.stage {
             Stage::Final { sequence, .. } => Some(*sequence),
@@ -183,7 +87,7 @@ impl BatchStatus {
         };
         Self {
             id: entry.id,
-            stage,
+            stage: stage_name(entry),
             data_hash: hex(&record.data_hash),
             length: record.length,
             received_at: record.received,
@@ -197,6 +101,90 @@ impl BatchStatus {
             block: block.map(|block| BlockStatus { number: block.number, hash: hex(&block.hash) }),
             problem: record.problem.clone(),
         }
+    }
+}
+
+/// The answer of `das_postStatus`, and `post` at `/status`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PosterStatus {
+    /// EIP-155 id of the parent chain.
+    pub chain_id: u64,
+    /// The contract.
+    pub sequencer_inbox: String,
+    /// The account that posts.
+    pub account: String,
+    /// The block of the last look at the chain; none before the first.
+    pub looked_at: Option<BlockStatus>,
+    /// What the account had then, wei, in decimal digits.
+    pub balance_wei: Option<String>,
+    /// Its next nonce then.
+    pub nonce: Option<u64>,
+    /// How many batches the contract had then.
+    pub batches_on_chain: Option<u64>,
+    /// Whether it took the committee's keyset then.
+    pub keyset_valid: Option<bool>,
+    /// What the batch that was taken last ended with, and so the next one begins with.
+    pub last: Option<LastCounts>,
+    /// Batches that are not final, by stage.
+    pub queue: BTreeMap<&'static str, usize>,
+    /// Their bytes.
+    pub queue_bytes: u64,
+    /// When the oldest batch that is in no block was taken, unix seconds.
+    pub oldest_waiting_since: Option<u64>,
+    /// Why nothing more is posted; none while posting goes on.
+    pub hold: Option<String>,
+}
+
+/// Counts of a batch, as the contract is told them.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCounts {
+    /// Delayed messages read with it and before.
+    pub after_delayed_messages_read: u64,
+    /// Messages of the chain with it.
+    pub new_message_count: u64,
+}
+
+impl PosterStatus {
+    /// As it is now.
+    pub fn of(poster: &Poster) -> Self {
+        let (chain_id, inbox) = poster.place();
+        let (records, look) = (poster.queue().active(), poster.last_look());
+        let look = look.as_ref();
+        let mut queue = BTreeMap::new();
+        for record in &records {
+            *queue.entry(stage_name(&record.entry)).or_default() += 1;
+        }
+        let waits = |record: &&Record| matches!(record.entry.stage, Stage::Waiting | Stage::Submitted { .. });
+        Self {
+            chain_id,
+            sequencer_inbox: hex(&inbox),
+            account: poster.account().to_string(),
+            looked_at: look.map(|look| BlockStatus { number: look.at.number, hash: hex(&look.at.hash) }),
+            balance_wei: look.map(|look| look.balance.to_string()),
+            nonce: look.map(|look| look.view.nonce),
+            batches_on_chain: look.map(|look| look.view.batches),
+            keyset_valid: look.map(|look| look.view.keyset_valid),
+            last: poster.queue().last_counts().map(|(delayed, count)| LastCounts {
+                after_delayed_messages_read: delayed,
+                new_message_count: count,
+            }),
+            queue,
+            queue_bytes: poster.queue().size().1,
+            oldest_waiting_since: records.iter().filter(waits).map(|record| record.received).min(),
+            hold: poster.hold(),
+        }
+    }
+}
+
+fn stage_name(entry: &Entry) -> &'static str {
+    match &entry.stage {
+        Stage::Waiting if entry.certified.is_none() => "received",
+        Stage::Waiting => "certified",
+        Stage::Submitted { .. } => "submitted",
+        Stage::Included { .. } => "included",
+        Stage::Final { .. } => "final",
     }
 }
 

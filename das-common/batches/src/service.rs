@@ -13,6 +13,7 @@ use das_common::fault::Coded;
 use das_common::sequencer_message::{
     KeysetSource, PayloadSource, Recovered, RecoveryError, recover_as_nitro,
 };
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -21,7 +22,7 @@ use crate::follow::{ChainFollower, FollowOptions, Observer};
 use crate::index::{Followed, Index, OpenError};
 use crate::reading::sequencer_message;
 use crate::sync::{Outcome, PayloadSync, Recover, SyncOptions};
-use crate::types::PostedBatch;
+use crate::types::{Batches, PostedBatch};
 
 /// Folder of the index, in the program's data folder.
 const INDEX: &str = "batches";
@@ -62,6 +63,23 @@ pub fn start<R: Recover>(
     });
     background.spawn(PayloadSync::new(Arc::clone(&index), recover, sync).run(stop.clone()));
     Ok(index)
+}
+
+/// How far the chain was followed, as status pages say it.
+pub fn status(index: &dyn Batches) -> Value {
+    let progress = index.progress();
+    let block = progress.at.map(|at| at.number);
+    let lag = progress.head.zip(block).map(|(head, block)| head.saturating_sub(block));
+    json!({
+        "era": progress.era,
+        "block": block,
+        "head": progress.head,
+        "lag": lag,
+        "batches": progress.batches,
+        "waiting": progress.waiting,
+        "failing": progress.failing,
+        "away": index.away().map(|away| json!({ "since": away.since, "why": away.why })),
+    })
 }
 
 /// Rights and keysets learn from whoever follows the chain anyway.

@@ -354,11 +354,11 @@ faults! {
 
     POST_FOREIGN_NONCE = "DAS-POST-002": "another process posts with this account";
     cause: "a nonce of a transaction under way was used by one that is not in the queue";
-    cure: "end the other process; one account posts from one place only. Then check which batches are on the chain";
+    cure: "end the other process; one account posts from one place only. Look at what it sent, then go on with --post.accept-nonces-below";
 
     POST_FOREIGN_BATCH = "DAS-POST-003": "another batch poster is at work";
     cause: "the number of a batch under way was taken by a batch that is not in the queue";
-    cure: "end the other poster, or this one; one place decides the order of the batches";
+    cure: "end the other poster, or this one; one place decides the order of the batches. Go on with --post.accept-batches-below";
 
     POST_LOST = "DAS-POST-004": "the contract has fewer batches than it had for good";
     cause: "the chain was reset, or the endpoints are of another chain with the same id";

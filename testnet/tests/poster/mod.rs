@@ -191,11 +191,16 @@ impl World {
         self.status(id)["stage"].as_str().unwrap().to_owned()
     }
 
-    /// The codes of the aggregator's alarms.
-    pub(crate) fn alarms(&self) -> Vec<String> {
+    /// What the aggregator says of itself.
+    pub(crate) fn status_page(&self) -> Value {
         let aggregator = self.aggregator.as_ref().unwrap();
         let answer = Connection::new(&aggregator.rest_url()).unwrap().get("/status").unwrap();
-        let status: Value = serde_json::from_slice(&answer.body).unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// The codes of the aggregator's alarms.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let status = self.status_page();
         let alarms = status["alarms"].as_array().unwrap().iter();
         alarms.map(|alarm| alarm["code"].as_str().unwrap().to_owned()).collect()
     }

@@ -8,8 +8,15 @@ use super::super::entry::{Attempt, FOR_EVER};
 use super::*;
 
 const LIMITS: FeeLimits = FeeLimits { max: 10_000, tip: 100, least_tip: 1 };
-const POLICY: Policy =
-    Policy { in_flight: 4, replace_after: 60, resend_after: 24, least_life: 1000, fees: LIMITS };
+const POLICY: Policy = Policy {
+    in_flight: 4,
+    replace_after: 60,
+    resend_after: 24,
+    least_life: 1000,
+    fees: LIMITS,
+    accept_nonces: 0,
+    accept_batches: 0,
+};
 /// Blocks that no reorganization reaches.
 const DEPTH: usize = 24;
 
@@ -120,6 +127,7 @@ impl Chain {
             finalized: self.finalized as u64,
             batches: self.batches(),
             nonce: self.nonce(),
+            final_nonce: 0,
             market: Market { base: self.base, tip: 2 },
             keyset_valid: true,
             receipts: receipts.collect(),
