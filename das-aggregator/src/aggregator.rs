@@ -130,7 +130,8 @@ impl Aggregator {
         let reader = RestReader::new(reader_options(options, &committee), http)?;
         tokio::spawn(reader.keep_list_fresh(stop.clone()));
         let reads = Reads::new(reader, cache_limits(options));
-        let watch = Watch::new(fan_out.clone(), alarms.clone(), options.data_availability.request_timeout);
+        let patience = options.data_availability.request_timeout;
+        let watch = Watch::new(fan_out.clone(), alarms.clone(), patience, key.clone());
         tokio::spawn(watch.clone().run(stop.clone()));
         let stores = Stores::new(
             fan_out.clone(),

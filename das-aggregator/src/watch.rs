@@ -1,10 +1,12 @@
 //! Looks after the members: asks each for its health and its expiration policy, and raises alarms.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use das_common::alarm::Alarms;
 use das_common::fault::{self, Fault};
+use das_common::store_auth::StoreKey;
 use das_common::wire::ExpirationPolicy;
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fan_out::FanOut;
 use crate::health::Trouble;
+use crate::member::Member;
 
 /// Time between two looks. A look costs a Nitro member a small file, so it is not taken more often than needed.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -21,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const ANXIOUS_INTERVAL: Duration = Duration::from_secs(5);
 /// A look stands for this long.
 const FRESH: Duration = Duration::from_secs(2);
+/// A member that admits our key is not asked about it again for this long.
+const KEY_FRESH: Duration = Duration::from_secs(600);
 /// Who asks how the committee is waits at most so long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -34,6 +39,10 @@ struct Shared {
     fan_out: FanOut,
     alarms: Alarms,
     timeout: Duration,
+    /// What the aggregator stores in its own name is signed with it.
+    key: Option<Arc<StoreKey>>,
+    /// What each member thinks of the key, and since when.
+    admitted: Mutex<HashMap<usize, (bool, Instant)>>,
     policy: Mutex<Option<ExpirationPolicy>>,
     /// The last look, which may still be under way.
     look: Mutex<Option<Look>>,
@@ -68,10 +77,10 @@ impl CommitteeHealth {
 }
 
 impl Watch {
-    /// Watches the members that `fan_out` sends to; each has `timeout` to answer.
-    pub fn new(fan_out: FanOut, alarms: Alarms, timeout: Duration) -> Self {
-        let (policy, look) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { fan_out, alarms, timeout, policy, look }) }
+    /// Watches the members that `fan_out` sends to; each has `timeout` to answer. They are asked about the key, too.
+    pub fn new(fan_out: FanOut, alarms: Alarms, timeout: Duration, key: Option<Arc<StoreKey>>) -> Self {
+        let (policy, look, admitted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { fan_out, alarms, timeout, key, admitted, policy, look }) }
     }
 
     /// Looks from time to time until `stop`.
@@ -153,6 +162,9 @@ impl Shared {
                 progress.send_modify(|progress| progress.healthy += 1);
             }
             let policy = member.client().expiration_policy(self.timeout).await.ok();
+            if error.is_none() {
+                self.show_key(member).await;
+            }
             (error, policy)
         }))
         .await;
@@ -162,6 +174,19 @@ impl Shared {
         });
         self.note_alarms(&down.collect::<Vec<_>>());
         progress.send_modify(|progress| progress.ended = true);
+    }
+
+    /// Finds out whether the member takes what is signed with our key, before the sequencer's next batch does.
+    async fn show_key(&self, member: &Member) {
+        let Some(key) = &self.key else { return };
+        let is_known = |known: &(bool, Instant)| known.0 && known.1.elapsed() < KEY_FRESH;
+        if self.admitted.lock().get(&member.index).is_some_and(is_known) {
+            return;
+        }
+        // Who cannot tell now, or knows no chunks, is no better and no worse than before.
+        if let Ok(admits) = member.client().admits(key, self.timeout).await {
+            self.admitted.lock().insert(member.index, (admits, Instant::now()));
+        }
     }
 
     fn note_alarms(&self, down: &[String]) {
@@ -174,6 +199,13 @@ impl Shared {
         };
         self.set(fault::MEMBER_REFUSES, &in_trouble(Trouble::Refuses));
         self.set(fault::MEMBER_WRONG, &in_trouble(Trouble::Wrong));
+        let admitted = self.admitted.lock().clone();
+        let refuses = |member: &&Arc<Member>| admitted.get(&member.index).is_some_and(|(admits, _)| !admits);
+        let refusing: Vec<String> =
+            members.iter().filter(refuses).map(|member| member.name.clone()).collect();
+        let of_key = |key: &Arc<StoreKey>| format!("{} of {}", key.address(), refusing.join(", "));
+        let reason = self.key.as_ref().filter(|_| !refusing.is_empty()).map(of_key);
+        self.set(fault::MEMBER_KEY, reason.as_slice());
         let needed = self.fan_out.threshold();
         let healthy = members.len() - down.len();
         let thin = (!down.is_empty() && healthy <= needed)

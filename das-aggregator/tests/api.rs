@@ -46,7 +46,7 @@ impl Front {
         let reads = Reads::new(reader, CacheLimits { bytes: 10 << 20, batches: 100 });
         let alarms = Alarms::new();
         let fan_out = committee.fan_out.clone();
-        let watch = Watch::new(fan_out.clone(), alarms.clone(), Duration::from_secs(20));
+        let watch = Watch::new(fan_out.clone(), alarms.clone(), Duration::from_secs(20), None);
         let stop = CancellationToken::new();
         let certificates = Certificates::start(&fan_out, Vec::new(), HttpClient::default(), &stop);
         let key = key.map(Arc::new);

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use crate::http::client::{Endpoint, HttpClient, HttpError};
 use crate::store_auth::{RequestDigest, StoreKey};
-use crate::wire::{BatchId, ExpirationPolicy, StoreResult};
+use crate::wire::{BatchId, ExpirationPolicy, StoreResult, texts};
 
 /// An answer of a member is small; its error texts are cut to something a person reads.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -320,6 +320,33 @@ impl MemberClient {
         let body = request("das_sendChunk", &params);
         drop(chunk);
         self.exchange(body, ends.saturating_duration_since(Instant::now())).await.map(|_| ())
+    }
+
+    /// Whether the member takes stores that are signed with `key`: it is shown a chunk of a message that it knows nothing
+    /// of, and says first what it thinks of the signature. Nothing is left behind there.
+    ///
+    /// # Errors
+    /// When it does not answer, knows no chunks, or cannot tell now.
+    pub async fn admits(&self, key: &StoreKey, deadline: Duration) -> Result<bool, CallError> {
+        let id = rand::rng().random();
+        let signature = key.sign(&RequestDigest::send_chunk(&[], id, 0));
+        let params = [Param::Number(id), Param::Number(0), Param::Bytes(&[]), Param::Bytes(&signature)];
+        match self.exchange(request("das_sendChunk", &params), deadline).await {
+            Err(error) if error.is_unknown_method() => Err(error),
+            Err(CallError::Rpc { code, message }) => {
+                let refuses = [texts::NOT_PROPERLY_SIGNED, texts::NO_VERIFICATION_METHOD];
+                if refuses.iter().any(|text| message.contains(text)) {
+                    Ok(false)
+                } else if message.contains(texts::UNKNOWN_MESSAGE) {
+                    Ok(true)
+                } else {
+                    Err(CallError::Rpc { code, message })
+                }
+            }
+            Err(error) => Err(error),
+            // Nobody has begun that message.
+            Ok(_) => Err(malformed("it took a chunk of a message that was never begun")),
+        }
     }
 
     /// `das_healthCheck`.

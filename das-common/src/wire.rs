@@ -15,6 +15,8 @@ pub mod texts {
     pub const NOT_PROPERLY_SIGNED: &str = "request not properly signed";
     /// A server that checks signatures, but was not told whose.
     pub const NO_VERIFICATION_METHOD: &str = "no signature verification method configured";
+    /// A chunk of a message that was never begun, with its number after this.
+    pub const UNKNOWN_MESSAGE: &str = "unknown message(";
     /// A chunked start whose time is too far from the server's.
     pub const TOO_MUCH_TIME: &str = "too much time has elapsed since request was signed";
     /// A chunked start that was accepted before.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use das_common::committee::Committee;
 use das_common::config::Secret;
+use das_common::config::sections::ParentChainOptions;
 use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
 use futures::future::join_all;
@@ -21,6 +22,7 @@ use super::output::Answer;
 use super::show::row;
 use super::store::read_key;
 
+mod chain;
 mod clock;
 mod member;
 mod probe;
@@ -54,6 +56,10 @@ das_common::options! {
         public_key: String,
         /// The keyset hash on the parent chain, to compare with the committee's.
         keyset_hash: String,
+        /// Examine the parent chain: its nodes, the contract, and what it knows of the committee and of --signing-key.
+        parent_chain: ParentChainOptions,
+        /// Account that posts: whether the contract takes it, and what it has.
+        poster: String,
         /// secp256k1 key that may store (hex with 0x, or a file): a probe batch of
         /// 1000 bytes is stored for the retention asked for, and read back.
         signing_key: Secret,
@@ -132,6 +138,15 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
         })?;
         let mut findings =
             committee_findings(&options, committee.as_ref(), &patients, &examined, probe.is_some())?;
+        if options.parent_chain.is_given() {
+            let subjects = chain::Subjects {
+                committee: committee.as_ref(),
+                key: key.as_ref(),
+                poster: chain::poster(&options.poster)?,
+            };
+            let examine = chain::examine(&options.parent_chain, &subjects, options.timeout);
+            findings.extend(super::block_on(examine)?);
+        }
         findings.extend(clock::compare(&patients, &examined, options.max_clock_difference));
         findings.extend(examined.into_iter().flat_map(|examined| examined.findings));
         report(options.json, &findings)
@@ -171,7 +186,11 @@ fn patients(options: &Options, committee: Option<&Committee>) -> anyhow::Result<
         let name = rpc.as_ref().or(rest.as_ref()).map_or("", Endpoint::authority).to_owned();
         patients.push(Patient { name, rpc, rest, signs });
     }
-    ensure!(!patients.is_empty(), "say whom to examine: --committee.file, or --rpc and --rest of one server");
+    ensure!(
+        !patients.is_empty() || options.parent_chain.is_given(),
+        "say whom to examine: --committee.file, --rpc and --rest of one server, or --parent-chain.node-url and \
+         --parent-chain.sequencer-inbox-address"
+    );
     Ok(patients)
 }
 

@@ -216,6 +216,10 @@ faults! {
     cause: "its signature, data hash or timeout is not right under its key in the committee file; it did not count";
     cure: "compare its key with the committee file; if they agree, the member is broken or hostile";
 
+    MEMBER_KEY = "DAS-MEMBER-005": "a member does not admit the aggregator's store key";
+    cause: "what the aggregator stores in its own name (for Nitro nodes, for posting, in chunks) would be refused there";
+    cure: "the member's operator names the key's address in data-availability.allowed-signers, or the rollup's owner makes it a batch poster of the contract";
+
     STORE_KEY_MISSING = "DAS-MEMBER-004": "there is no store key for a chunked store";
     cause: "what goes to members in chunks is signed by the aggregator, and it has no key";
     cure: "give data-availability.store-key.file and name its address at the members, or raise their body limits";

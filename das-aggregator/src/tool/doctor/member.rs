@@ -10,11 +10,15 @@ use das_common::keyset::Keyset;
 use das_common::rpc_client::{CallError, MemberClient};
 use das_common::wire::{ExpirationPolicy, StoreResult};
 use http::StatusCode;
+use serde::Deserialize;
 
 use super::Finding;
 use super::clock::Offset;
 use super::probe::Probe;
 use crate::tool::{get, show, store};
+
+/// Longest `/status` that is read.
+const MAX_STATUS: usize = 1 << 20;
 
 /// Whom the doctor examines.
 pub(super) struct Patient {
@@ -77,6 +81,7 @@ pub(super) async fn examine(
     }
     if let Some(rest) = rest {
         examined.findings.push(rest_health(http, rest, name, timeout).await);
+        examined.findings.extend(alarms(http, rest, name, timeout).await);
         if let Some(probe) = probe.filter(|_| stored) {
             let read = get::read(http, rest, &probe.hash, timeout).await;
             examined.served = read.is_ok();
@@ -256,6 +261,35 @@ fn refused(name: &str, error: &CallError) -> Finding {
         "look at the server's log for this request"
     };
     Finding::bad(name, "store", format!("the probe batch was refused: {text}"), cure)
+}
+
+/// The alarms that a server of ours raises at its `/status`; Nitro's has none.
+async fn alarms(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duration) -> Vec<Finding> {
+    const CHECK: &str = "alarms";
+    #[derive(Deserialize)]
+    struct Alarm {
+        code: String,
+        text: String,
+        cure: String,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        alarms: Vec<Alarm>,
+    }
+    let answer = http.get(rest, "/status", timeout, MAX_STATUS).await;
+    let Some(answer) = answer.ok().filter(|answer| answer.status == StatusCode::OK) else {
+        return Vec::new();
+    };
+    match serde_json::from_slice::<Status>(&answer.body) {
+        Ok(Status { alarms }) if alarms.is_empty() => vec![Finding::good(name, CHECK, "none")],
+        Ok(Status { alarms }) => {
+            let finding = |alarm: Alarm| {
+                Finding::bad(name, CHECK, format!("{}: {}", alarm.code, alarm.text), alarm.cure)
+            };
+            alarms.into_iter().map(finding).collect()
+        }
+        Err(error) => vec![Finding::not_checked(name, CHECK, format!("/status does not parse: {error}"))],
+    }
 }
 
 async fn rest_health(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duration) -> Finding {
