@@ -164,6 +164,7 @@ impl Poster {
                 | Step::Include { id, .. }
                 | Step::Vanish { id }
                 | Step::Revert { id, .. }
+                | Step::Renumber { id }
                 | Step::Finalize { id } => id,
             };
             let entry = self.disk.iter_mut().find(|entry| entry.id == id).unwrap();
@@ -199,7 +200,7 @@ impl Poster {
                 }
                 Step::Include { tx, block, .. } => entry.included(tx, block),
                 Step::Vanish { .. } => entry.vanished(),
-                Step::Revert { .. } => entry.reverted(),
+                Step::Revert { .. } | Step::Renumber { .. } => entry.reverted(),
                 Step::Finalize { .. } => entry.finalized(),
             }
         }
@@ -280,6 +281,14 @@ fn what_others_did_with_our_key_or_our_right_stops_everything() {
     poster.now += 1000;
     poster.round(&mut chain, 0.0);
     assert_eq!(chain.pool, before, "nothing more is sent");
+    // Another nonce only for one that is named, and gone for good.
+    for (accept_nonces, final_nonce, is_renumbered) in [(0, 1, false), (1, 0, false), (1, 1, true)] {
+        let policy = Policy { accept_nonces, ..POLICY };
+        let planned = plan(&poster.disk, 0, &View { final_nonce, ..chain.view() }, &policy, poster.now);
+        assert_eq!(planned.steps.contains(&Step::Renumber { id: 0 }), is_renumbered, "{planned:?}");
+        assert!(!planned.steps.contains(&Step::Renumber { id: 1 }));
+        assert!(is_renumbered || planned.hold == Some(Hold::ForeignNonce { nonce: 0 }));
+    }
 
     // Another poster with a key of its own.
     let (mut chain, mut poster) = (Chain::new(2), self::poster(2));
@@ -289,6 +298,13 @@ fn what_others_did_with_our_key_or_our_right_stops_everything() {
     }
     chain.foreign = 1;
     assert_eq!(poster.round(&mut chain, 0.0), Some(Hold::ForeignBatch { sequence: 0 }));
+    let policy = Policy { accept_batches: 1, ..POLICY };
+    let planned = plan(&poster.disk, 0, &chain.view(), &policy, poster.now);
+    assert!(
+        matches!(planned.steps[..], [Step::Submit { id: 0, nonce: 0, sequence: 1, .. }])
+            && planned.hold.is_none(),
+        "{planned:?}"
+    );
 }
 
 #[test]
