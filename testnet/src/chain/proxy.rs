@@ -20,6 +20,8 @@ pub enum Behaviour {
     Honest,
     /// Takes it and never answers.
     Silent,
+    /// Passes it on after this time.
+    Slow(Duration),
     /// Answers with these bytes as the body.
     Body(Vec<u8>),
     /// Answers with a JSON string of so many bytes.
@@ -162,6 +164,9 @@ impl Shared {
                 Ok(refuse(format!("no access with the key of {path}")))
             }
             _ => {
+                if let Behaviour::Slow(time) = behaviour {
+                    tokio::time::sleep(*time).await;
+                }
                 let sent = self.http.post_json(&self.upstream, body.into(), TIMEOUT, MAX_BODY).await;
                 let answer = sent.map_err(io::Error::other)?;
                 if method != "eth_getLogs" || *behaviour != Behaviour::OtherBlocks {

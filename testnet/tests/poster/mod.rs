@@ -94,6 +94,10 @@ impl World {
 
     /// How the aggregator is started.
     pub(crate) fn launch(&self, more: &[&str]) -> das_testnet::process::Launch {
+        // One account posts, with one key.
+        let file = self.network.poster_key_file();
+        let own = ["--post.key.file".as_ref(), file.as_os_str()];
+        let key = if more.iter().any(|option| option.starts_with("--post.key.")) { &[] } else { &own[..] };
         self.network
             .launch(Who::Aggregator)
             .args(["--parent-chain.node-url", &self.node_url, "--parent-chain.poll-interval", "100ms"])
@@ -102,10 +106,9 @@ impl World {
             .args(["--post.replace-after", "4s", "--post.min-tip-gwei", "1"])
             .arg("--data-dir")
             .arg(self.home.path().join("aggregator/own"))
-            .arg("--post.key.file")
-            .arg(self.network.poster_key_file())
             .args(&self.options)
             .args(more)
+            .args(key)
     }
 
     pub(crate) fn start_aggregator(&mut self, more: &[&str]) {
