@@ -84,7 +84,8 @@ fn listen(url: &str, mut until: impl FnMut(&[(String, u64, Value)]) -> bool) -> 
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(poster::PATIENCE)).unwrap();
-    write!(stream, "GET /batches/events HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n").unwrap();
+    write!(stream, "GET /batches/events HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n")
+        .unwrap();
     let (mut found, mut event, mut id) = (Vec::new(), String::new(), 0);
     for line in BufReader::new(stream).lines() {
         let line = line.unwrap();
@@ -111,7 +112,8 @@ async fn whoever_listens_hears_of_every_step_in_order_and_who_comes_late_of_all_
         let url = url.clone();
         move || {
             listen(&url, |all| {
-                all.iter().filter(|(_, _, data)| data["stage"] == "final").map(|(_, id, _)| *id).max() == Some(1)
+                all.iter().filter(|(_, _, data)| data["stage"] == "final").map(|(_, id, _)| *id).max()
+                    == Some(1)
             })
         }
     });
@@ -164,7 +166,8 @@ async fn a_slow_chain_delays_posting_and_a_keyset_that_was_never_set_costs_nothi
     let text = std::fs::read_to_string(world.network.committee_file()).unwrap();
     let (head, members) = text.split_at(text.find("[[member]]").unwrap());
     let members: Vec<&str> = members.split("[[member]]").skip(1).collect();
-    let turned: String = members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
+    let turned: String =
+        members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
     let file = world.home.path().join("other-committee.toml");
     std::fs::write(&file, format!("{head}{turned}")).unwrap();
     let keyset = Committee::load(&file).unwrap().keyset().clone();
