@@ -23,6 +23,7 @@ use das_common::config::sections::ExplorerOptions;
 use das_common::data_hash::DataHash;
 use das_common::http::answers::AnswerBudget;
 use das_common::rest_reader::ReadError;
+use das_common::sequencer_message::ParsedKeysets;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,12 @@ pub fn start(
 ) -> Result<(Router, Arc<Index>), ExplorerError> {
     let Shown { chain, committee, keysets, reads, alarms } = shown;
     let links = Links::of(&options.transaction_link, &options.block_link)?;
-    let recover = AsNodesDo { keysets, payloads: Payloads(reads.clone()), keep: InTheCache };
+    let recover = AsNodesDo {
+        keysets,
+        payloads: Payloads(reads.clone()),
+        keep: InTheCache,
+        parsed: ParsedKeysets::default(),
+    };
     let service =
         Service { chain, start: options.start_block, folder, recover, sync: SyncOptions::default(), alarms };
     let index = service::start(service, background, stop)?;

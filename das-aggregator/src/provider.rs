@@ -17,7 +17,7 @@ use das_common::data_hash::{DataHash, Preimages};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError};
 use das_common::keccak::keccak256;
 use das_common::rest_reader::ReadError;
-use das_common::sequencer_message::{PayloadSource, Recovered, recover_as_nitro};
+use das_common::sequencer_message::{ParsedKeysets, PayloadSource, Recovered, recover_as_nitro};
 use das_common::store_auth::StoreKey;
 use das_common::wire::{BatchId, texts};
 use parking_lot::Mutex;
@@ -55,6 +55,7 @@ pub struct ProviderMethods {
     limits: ProviderLimits,
     reads: Reads,
     keysets: Keysets,
+    parsed: ParsedKeysets,
     writer: Option<Writer>,
 }
 
@@ -85,7 +86,7 @@ impl Methods for ProviderMethods {
 impl ProviderMethods {
     /// Reads through `reads`, with keysets from `keysets`; writes if there is a writer.
     pub fn new(limits: ProviderLimits, reads: Reads, keysets: Keysets, writer: Option<Writer>) -> Self {
-        Self { limits, reads, keysets, writer }
+        Self { limits, reads, keysets, parsed: ParsedKeysets::default(), writer }
     }
 
     /// Forgets chunked stores that nothing is heard of. To be called from time to time.
@@ -108,10 +109,12 @@ impl ProviderMethods {
         params.at_most(3)?;
         drop(params);
         let recovered =
-            recover_as_nitro(batch, &message, &self.keysets, &Payloads(self.reads.clone()), true).await;
+            recover_as_nitro(batch, &message, &self.keysets, &Payloads(self.reads.clone()), &self.parsed)
+                .await;
         match recovered.map_err(refused)? {
-            Recovered::Payload { payload, preimages } => {
-                Ok(recovery_answer(Some((&payload, &preimages)), wanted))
+            Recovered::Payload(found) => {
+                let preimages = if wanted.preimages { found.preimages() } else { Preimages::new() };
+                Ok(recovery_answer(Some((&found.payload, &preimages)), wanted))
             }
             Recovered::Ignored(why) => {
                 tracing::warn!(batch, %why, "a batch is ignored by every node");

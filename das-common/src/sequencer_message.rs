@@ -8,6 +8,7 @@
 //! accepted, what is ignored, and in which order things are looked at.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -21,6 +22,8 @@ use crate::wire::texts;
 pub const HEADER_BYTES: usize = 40;
 /// A certificate must last so many seconds beyond the latest timestamp of its batch.
 pub const MIN_LIFETIME: u64 = 7 * 24 * 3600;
+/// Keysets remembered; a chain has one at a time.
+const KEYSETS_REMEMBERED: u64 = 64;
 /// Certificates of this version and above are for later software.
 pub const FIRST_UNKNOWN_VERSION: u8 = 2;
 
@@ -102,12 +105,7 @@ pub trait PayloadSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
     /// It stands for this payload.
-    Payload {
-        /// The batch.
-        payload: Bytes,
-        /// What a validator needs: the keyset's preimages and the payload's.
-        preimages: Preimages,
-    },
+    Payload(RecoveredPayload),
     /// Every node ignores it, and the chain goes on.
     Ignored(Ignored),
 }
@@ -137,6 +135,32 @@ pub enum Ignored {
         /// The batch's last timestamp.
         max_timestamp: u64,
     },
+}
+
+/// A payload, and what its validators need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredPayload {
+    /// The batch.
+    pub payload: Bytes,
+    keyset: Bytes,
+    /// The flat hash, for a certificate of version 0.
+    flat: Option<[u8; 32]>,
+}
+
+impl RecoveredPayload {
+    /// Every hash that was made on the way, with what was hashed: as much again as the payload.
+    pub fn preimages(&self) -> Preimages {
+        let mut all = preimages(&self.keyset);
+        match self.flat {
+            None => all.extend(preimages(&self.payload)),
+            Some(flat) => {
+                let leaf = [&[0xfe], &flat[..]].concat();
+                all.insert(flat_hash(&leaf), leaf);
+                all.insert(flat, self.payload.to_vec());
+            }
+        }
+        all
+    }
 }
 
 /// Why it cannot be told what a batch stands for.
@@ -169,14 +193,46 @@ pub enum RecoveryError<K: std::error::Error, P: std::error::Error> {
     },
 }
 
-/// What a batch of the chain stands for, exactly as every node sees it. `check_proofs`: whether the keys' proofs of
-/// possession are verified (nodes do).
+/// Keysets that were parsed and whose proofs were checked: they never change, and a proof takes longer than all else about
+/// a batch. Cheap to clone; clones share what they know.
+#[derive(Debug, Clone)]
+pub struct ParsedKeysets {
+    check_proofs: bool,
+    /// By the hash of their bytes.
+    known: moka::sync::Cache<[u8; 32], Arc<NitroKeyset>>,
+}
+
+impl ParsedKeysets {
+    /// None yet. `check_proofs`: whether the keys' proofs of possession are verified (nodes do).
+    pub fn new(check_proofs: bool) -> Self {
+        Self { check_proofs, known: moka::sync::Cache::new(KEYSETS_REMEMBERED) }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Arc<NitroKeyset>, KeysetError> {
+        let name = flat_hash(bytes);
+        if let Some(keyset) = self.known.get(&name) {
+            return Ok(keyset);
+        }
+        let keyset = Arc::new(NitroKeyset::parse_from(bytes, !self.check_proofs)?);
+        self.known.insert(name, Arc::clone(&keyset));
+        Ok(keyset)
+    }
+}
+
+impl Default for ParsedKeysets {
+    /// As nodes do it.
+    fn default() -> Self {
+        Self::new(true)
+    }
+}
+
+/// What a batch of the chain stands for, exactly as every node sees it.
 pub async fn recover_as_nitro<K: KeysetSource, P: PayloadSource>(
     batch: u64,
     message: &Bytes,
     keysets: &K,
     payloads: &P,
-    check_proofs: bool,
+    parsed: &ParsedKeysets,
 ) -> Result<Recovered, RecoveryError<K::Error, P::Error>> {
     let message = match SequencerMessage::parse(message) {
         Ok(message) => message,
@@ -191,8 +247,8 @@ pub async fn recover_as_nitro<K: KeysetSource, P: PayloadSource>(
     }
     let keyset_hash = certificate.keyset_hash;
     let keyset_bytes = keysets.keyset(&keyset_hash).await.map_err(RecoveryError::KeysetUnavailable)?;
-    let keyset = NitroKeyset::parse_from(&keyset_bytes, !check_proofs)
-        .map_err(|source| RecoveryError::Keyset { keyset_hash, batch, source })?;
+    let keyset =
+        parsed.parse(&keyset_bytes).map_err(|source| RecoveryError::Keyset { keyset_hash, batch, source })?;
     if let Err(error) = certificate.verify_as_nitro(&keyset) {
         return Ok(Recovered::Ignored(error.into()));
     }
@@ -201,16 +257,17 @@ pub async fn recover_as_nitro<K: KeysetSource, P: PayloadSource>(
     if timeout < max_timestamp.wrapping_add(MIN_LIFETIME) {
         return Ok(Recovered::Ignored(Ignored::Timeout { timeout, max_timestamp }));
     }
-    let (payload, of_payload) = match certificate.version {
-        0 => flat_payload(&certificate.data_hash, payloads).await?,
-        _ => tree_payload(&certificate.data_hash, payloads).await?,
+    let (payload, flat) = match certificate.version {
+        0 => {
+            let payload = flat_payload(&certificate.data_hash, payloads).await?;
+            (payload, Some(*certificate.data_hash.as_bytes()))
+        }
+        _ => (tree_payload(&certificate.data_hash, payloads).await?, None),
     };
-    let mut all = preimages(&keyset_bytes);
-    all.extend(of_payload);
-    Ok(Recovered::Payload { payload, preimages: all })
+    Ok(Recovered::Payload(RecoveredPayload { payload, keyset: keyset_bytes, flat }))
 }
 
-type Found<K, P> = Result<(Bytes, Preimages), RecoveryError<K, P>>;
+type Found<K, P> = Result<Bytes, RecoveryError<K, P>>;
 
 async fn tree_payload<K: std::error::Error, P: PayloadSource>(
     hash: &DataHash,
@@ -220,8 +277,7 @@ async fn tree_payload<K: std::error::Error, P: PayloadSource>(
     if DataHash::of(&payload) != *hash {
         return Err(RecoveryError::WrongPayload { expected: *hash });
     }
-    let all = preimages(&payload);
-    Ok((payload, all))
+    Ok(payload)
 }
 
 /// A certificate of version 0 names the flat hash; servers keep the payload under the tree form of that, older ones
@@ -238,11 +294,7 @@ async fn flat_payload<K: std::error::Error, P: PayloadSource>(
     if flat_hash(&payload) != flat {
         return Err(RecoveryError::WrongPayload { expected: *hash });
     }
-    let mut all = Preimages::new();
-    let leaf = [&[0xfe], &flat[..]].concat();
-    all.insert(flat_hash(&leaf), leaf);
-    all.insert(flat, payload.to_vec());
-    Ok((payload, all))
+    Ok(payload)
 }
 
 #[cfg(test)]

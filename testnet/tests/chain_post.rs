@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use poster::{PATIENCE, World, give_ether, post_call, posted, transactions_of};
+use poster::{PATIENCE, World, give_ether, post_call, posted, set_automine, transactions_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_are_certified_posted_and_final_in_order() {
@@ -46,11 +46,6 @@ async fn batches_are_certified_posted_and_final_in_order() {
     let status = world.hand(&request, &world.key.clone()).unwrap();
     world.note(request, &status);
     world.all_is_on_the_chain().await;
-}
-
-/// Blocks are made only when the test says so.
-async fn set_automine(world: &World, on: bool) {
-    world.chain.rpc().call::<Value>("evm_setAutomine", json!([on])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,15 +234,7 @@ async fn certificate_on_chain(world: &World, id: u64) -> Certificate {
 async fn the_keyset_changes_while_batches_are_posted() {
     let mut world = World::new(10, &[]).await;
     let old = Committee::load(world.network.committee_file()).unwrap().keyset().clone();
-    // The same members in another order: another keyset.
-    let text = std::fs::read_to_string(world.network.committee_file()).unwrap();
-    let (head, members) = text.split_at(text.find("[[member]]").unwrap());
-    let members: Vec<&str> = members.split("[[member]]").skip(1).collect();
-    let turned: String =
-        members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
-    let file = world.home.path().join("next-committee.toml");
-    std::fs::write(&file, format!("{head}{turned}")).unwrap();
-    let new = Committee::load(&file).unwrap().keyset().clone();
+    let (file, new) = world.turned_committee();
     assert_ne!(old.hash(), new.hash());
     let with_new = ["--committee.file", file.to_str().unwrap()];
 

@@ -10,16 +10,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use das_common::committee::Committee;
 use das_testnet::chain::{Behaviour, Proxy};
 use das_testnet::network::Who;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use poster::{World, transactions_of};
-
-async fn set_automine(world: &World, on: bool) {
-    world.chain.rpc().call::<Value>("evm_setAutomine", json!([on])).await.unwrap();
-}
+use poster::{World, set_automine, transactions_of};
 
 /// Two of three members, so that no batch is certified.
 fn hang(world: &mut World, hangs: bool) {
@@ -163,14 +158,7 @@ async fn a_slow_chain_delays_posting_and_a_keyset_that_was_never_set_costs_nothi
     proxy.behave(Behaviour::Honest);
 
     // Another committee, with a keyset that the contract has not heard of.
-    let text = std::fs::read_to_string(world.network.committee_file()).unwrap();
-    let (head, members) = text.split_at(text.find("[[member]]").unwrap());
-    let members: Vec<&str> = members.split("[[member]]").skip(1).collect();
-    let turned: String =
-        members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
-    let file = world.home.path().join("other-committee.toml");
-    std::fs::write(&file, format!("{head}{turned}")).unwrap();
-    let keyset = Committee::load(&file).unwrap().keyset().clone();
+    let (file, keyset) = world.turned_committee();
     world.kill_aggregator();
     let options = ["--committee.file", file.to_str().unwrap()];
     let (status, output) = world.launch(&options).run_to_end(poster::PATIENCE).unwrap();

@@ -11,7 +11,7 @@ use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
 use das_common::fault::Coded;
 use das_common::sequencer_message::{
-    KeysetSource, PayloadSource, Recovered, RecoveryError, recover_as_nitro,
+    KeysetSource, ParsedKeysets, PayloadSource, Recovered, RecoveredPayload, RecoveryError, recover_as_nitro,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -105,6 +105,8 @@ pub struct AsNodesDo<K, P, S> {
     pub payloads: P,
     /// Keeps them.
     pub keep: S,
+    /// What is known of keysets already.
+    pub parsed: ParsedKeysets,
 }
 
 impl<K, P, S> Recover for AsNodesDo<K, P, S>
@@ -117,9 +119,10 @@ where
 {
     async fn recover(&self, batch: &PostedBatch) -> Outcome {
         let message = sequencer_message(batch);
-        let recovered = recover_as_nitro(batch.number, &message, &self.keysets, &self.payloads, true).await;
+        let (keysets, payloads, parsed) = (&self.keysets, &self.payloads, &self.parsed);
+        let recovered = recover_as_nitro(batch.number, &message, keysets, payloads, parsed).await;
         match recovered {
-            Ok(Recovered::Payload { payload, .. }) => {
+            Ok(Recovered::Payload(RecoveredPayload { payload, .. })) => {
                 let length = payload.len() as u64;
                 match self.keep.keep(batch, payload).await {
                     Ok(()) => Outcome::Fetched { length },

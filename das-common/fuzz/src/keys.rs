@@ -8,7 +8,7 @@ use das_common::certificate::{Certificate, signed_bytes_v1};
 use das_common::data_hash::DataHash;
 use das_common::keyset::{Keyset, NitroKeyset};
 use das_common::sequencer_message::{
-    KeysetSource, PayloadSource, Recovered, SequencerMessage, recover_as_nitro,
+    KeysetSource, ParsedKeysets, PayloadSource, Recovered, SequencerMessage, recover_as_nitro,
 };
 use das_common::store_auth::{Address, RequestDigest, SignerKey, StoreKey, recover};
 
@@ -104,10 +104,11 @@ pub(crate) fn sequencer_message(data: &[u8]) {
     if let Ok(message) = SequencerMessage::parse(&data) {
         assert_eq!(message.to_bytes(), data);
     }
-    let recovered = futures::executor::block_on(recover_as_nitro(7, &data, &Chain, &Chain, false));
-    if let Ok(Recovered::Payload { payload, preimages }) = recovered {
-        assert_eq!(payload, &b"batch"[..]);
-        for (hash, preimage) in &preimages {
+    let recovered =
+        futures::executor::block_on(recover_as_nitro(7, &data, &Chain, &Chain, &ParsedKeysets::new(false)));
+    if let Ok(Recovered::Payload(found)) = recovered {
+        assert_eq!(found.payload, &b"batch"[..]);
+        for (hash, preimage) in &found.preimages() {
             assert_eq!(das_common::keccak::keccak256(preimage), *hash);
         }
     }

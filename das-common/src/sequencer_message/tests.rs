@@ -94,13 +94,15 @@ fn message(certificate: &Certificate, max_timestamp: u64) -> Bytes {
 }
 
 fn recover(message: &Bytes, sources: &Sources) -> Result<Recovered, RecoveryError<NotFound, NotFound>> {
-    recover_as_nitro(7, message, sources, sources, true).now_or_never().expect("the sources answer at once")
+    recover_as_nitro(7, message, sources, sources, &ParsedKeysets::default())
+        .now_or_never()
+        .expect("the sources answer at once")
 }
 
 fn ignored(message: &Bytes, sources: &Sources) -> Ignored {
     match recover(message, sources).unwrap() {
         Recovered::Ignored(reason) => reason,
-        Recovered::Payload { .. } => panic!("not ignored"),
+        Recovered::Payload(_) => panic!("not ignored"),
     }
 }
 
@@ -142,7 +144,7 @@ fn what_is_ignored_is_found_out_in_the_order_in_which_every_node_looks() {
     assert!(matches!(error, RecoveryError::PayloadUnavailable(NotFound)));
     let sources = sources.with(good.data_hash, PAYLOAD);
     assert!(
-        matches!(recover(&bytes, &sources).unwrap(), Recovered::Payload { payload, .. } if payload == PAYLOAD)
+        matches!(recover(&bytes, &sources).unwrap(), Recovered::Payload(found) if found.payload == PAYLOAD)
     );
 }
 
@@ -152,7 +154,7 @@ fn the_earliest_timeout_wraps() {
         Sources::default().with(keyset().hash(), keyset().to_bytes()).with(DataHash::of(PAYLOAD), PAYLOAD);
     let timeout = MIN_LIFETIME - 1;
     let wraps = message(&certificate(1, timeout), u64::MAX);
-    assert!(matches!(recover(&wraps, &sources).unwrap(), Recovered::Payload { .. }));
+    assert!(matches!(recover(&wraps, &sources).unwrap(), Recovered::Payload(_)));
     let early = message(&certificate(1, timeout - 1), u64::MAX);
     assert!(matches!(ignored(&early, &sources), Ignored::Timeout { .. }));
 }
@@ -183,15 +185,13 @@ fn of_version_0_the_payload_has_two_names_and_two_preimages() {
     let bytes = message(&certificate(0, LONG_ENOUGH), MAX_TIMESTAMP);
     for held_as in [tree_form, flat] {
         let sources = Sources::default().with(keyset().hash(), keyset().to_bytes()).with(held_as, PAYLOAD);
-        let Recovered::Payload { payload, preimages: all } = recover(&bytes, &sources).unwrap() else {
-            panic!("ignored")
-        };
-        assert_eq!(payload, PAYLOAD);
+        let Recovered::Payload(found) = recover(&bytes, &sources).unwrap() else { panic!("ignored") };
+        assert_eq!(found.payload, PAYLOAD);
         let expected: &[DataHash] = if held_as == flat { &[tree_form, flat] } else { &[tree_form] };
         assert_eq!(sources.asked()[1..], *expected);
         let mut of_both = preimages(&keyset().to_bytes());
         let leaf = [&[0xfe], &flat_hash(PAYLOAD)[..]].concat();
         of_both.extend([(flat_hash(PAYLOAD), PAYLOAD.to_vec()), (flat_hash(&leaf), leaf)]);
-        assert_eq!(all, of_both);
+        assert_eq!(found.preimages(), of_both);
     }
 }

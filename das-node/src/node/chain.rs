@@ -13,6 +13,7 @@ use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
 use das_common::committee::Committee;
 use das_common::http::answers::AnswerBudget;
+use das_common::sequencer_message::ParsedKeysets;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,10 +60,10 @@ pub(super) fn follow(
             retention: wanted.retention_period,
             expired_too: wanted.sync_expired_data,
         };
-        let recover = AsNodesDo { keysets, payloads, keep };
+        let recover = AsNodesDo { keysets, payloads, keep, parsed: ParsedKeysets::default() };
         service::start(Service { chain, start, folder, recover, sync, alarms }, background, stop)?
     } else {
-        let recover = AsNodesDo { keysets, payloads, keep: Nowhere };
+        let recover = AsNodesDo { keysets, payloads, keep: Nowhere, parsed: ParsedKeysets::default() };
         service::start(Service { chain, start, folder, recover, sync, alarms }, background, stop)?
     };
     Ok(Some(index))

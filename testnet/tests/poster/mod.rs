@@ -3,6 +3,7 @@
 // No test uses all of it, and helpers of tests fail like tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use das_common::alarm::Alarms;
 use das_common::certificate::Certificate;
 use das_common::committee::Committee;
 use das_common::data_hash::DataHash;
+use das_common::keyset::Keyset;
 use das_common::store_auth::{RequestDigest, StoreKey};
 use das_testnet::chain::DevChain;
 use das_testnet::http::Connection;
@@ -123,6 +125,19 @@ impl World {
 
     pub(crate) fn account(&self) -> Address {
         account_of(&self.key)
+    }
+
+    /// The same members in another order, which makes another keyset: its file and the keyset.
+    pub(crate) fn turned_committee(&self) -> (PathBuf, Keyset) {
+        let text = std::fs::read_to_string(self.network.committee_file()).unwrap();
+        let (head, members) = text.split_at(text.find("[[member]]").unwrap());
+        let members: Vec<&str> = members.split("[[member]]").skip(1).collect();
+        let turned: String =
+            members.iter().rev().map(|member| format!("[[member]]\n{}\n", member.trim())).collect();
+        let file = self.home.path().join("turned-committee.toml");
+        std::fs::write(&file, format!("{head}{turned}")).unwrap();
+        let keyset = Committee::load(&file).unwrap().keyset().clone();
+        (file, keyset)
     }
 
     /// The next batch, continuing the last one that was taken.
@@ -245,6 +260,11 @@ impl World {
             assert!(status["problem"].is_null(), "{status}");
         }
     }
+}
+
+/// Blocks are made only when the test says so, or for each transaction.
+pub(crate) async fn set_automine(world: &World, on: bool) {
+    world.chain.rpc().call::<Value>("evm_setAutomine", json!([on])).await.unwrap();
 }
 
 pub(crate) fn account_of(key: &StoreKey) -> Address {

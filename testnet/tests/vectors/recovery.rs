@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use das_common::data_hash::DataHash;
 use das_common::sequencer_message::{
-    KeysetSource, PayloadSource, Recovered, SequencerMessage, recover_as_nitro,
+    KeysetSource, ParsedKeysets, PayloadSource, Recovered, SequencerMessage, recover_as_nitro,
 };
 use das_testnet::vectors::{bytes, same};
 use futures::FutureExt;
@@ -54,7 +54,8 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
 fn check_mode(case: &Value, message: &Bytes, outcome: &Value) -> Result<(), String> {
     let check_proofs = outcome["keyset_proofs"] == "checked";
     let source = Recorded(case);
-    let got = recover_as_nitro(BATCH, message, &source, &source, check_proofs).now_or_never();
+    let parsed = ParsedKeysets::new(check_proofs);
+    let got = recover_as_nitro(BATCH, message, &source, &source, &parsed).now_or_never();
     match got.expect("recorded sources answer at once") {
         Err(error) => {
             let recorded = outcome["error"].as_str().ok_or_else(|| format!("refused: {error}"))?;
@@ -73,12 +74,12 @@ fn check_mode(case: &Value, message: &Bytes, outcome: &Value) -> Result<(), Stri
                 Err(format!("ignored: {reason}"))
             }
         }
-        Ok(Recovered::Payload { payload, preimages }) => {
+        Ok(Recovered::Payload(found)) => {
             if outcome["payload"].is_null() {
                 return Err("not ignored".to_owned());
             }
-            same("the payload", &outcome["payload"], &payload)?;
-            same_preimages(outcome["preimages"].as_object().ok_or("no preimages")?, &preimages)
+            same("the payload", &outcome["payload"], &found.payload)?;
+            same_preimages(outcome["preimages"].as_object().ok_or("no preimages")?, &found.preimages())
         }
     }
 }

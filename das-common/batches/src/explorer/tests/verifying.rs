@@ -5,7 +5,8 @@ use das_common::certificate::Certificate;
 use das_common::data_hash::{DataHash, flat_hash};
 use das_common::keyset::NitroKeyset;
 use das_common::sequencer_message::{
-    KeysetSource, MIN_LIFETIME, PayloadSource, Recovered, RecoveryError, SequencerMessage, recover_as_nitro,
+    KeysetSource, MIN_LIFETIME, ParsedKeysets, PayloadSource, Recovered, RecoveryError, SequencerMessage,
+    recover_as_nitro,
 };
 
 use super::fake::*;
@@ -43,8 +44,16 @@ async fn recovered(batch: &PostedBatch, sources: &Sources) -> &'static str {
         after_delayed_messages_read: batch.after_delayed,
         data: bytes.clone().into(),
     };
-    match recover_as_nitro(batch.number, &message.to_bytes().into(), &sources, &sources, true).await {
-        Ok(Recovered::Payload { .. }) => "payload",
+    match recover_as_nitro(
+        batch.number,
+        &message.to_bytes().into(),
+        &sources,
+        &sources,
+        &ParsedKeysets::default(),
+    )
+    .await
+    {
+        Ok(Recovered::Payload(_)) => "payload",
         Ok(Recovered::Ignored(_)) => "ignored",
         Err(RecoveryError::KeysetUnavailable(_)) => "no keyset",
         Err(RecoveryError::Keyset { .. }) => "bad keyset",
