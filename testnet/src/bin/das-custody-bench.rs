@@ -301,7 +301,7 @@ impl Bench {
     /// The others are done; one member stores, with and without batches of its own to turn into shards.
     fn stores(&mut self) -> anyhow::Result<()> {
         const RUNS: usize = 10;
-        let (backlog, stores) = (self.count(3000), self.count(400));
+        let (backlog, stores) = (self.count(2500), self.count(1500));
         say(&format!(
             "\np99 of {stores} stores of 100 KB at one member, without and with demotion, in turns, ms"
         ));
