@@ -52,7 +52,7 @@ impl Coded for PasswordError {
     fn fault(&self) -> &'static Fault {
         match self {
             Self::File(_) | Self::Variable { .. } | Self::NoTerminal | Self::Terminal { .. } => {
-                fault::KEY_MISSING
+                fault::KEY_PASSWORD_MISSING
             }
             Self::TooLong { .. } | Self::Different => fault::KEY_MALFORMED,
         }

@@ -151,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_usable_as_it_is() {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/sample/das-signer.jsonc");
+        let Ok(Outcome::Run(loaded)) = load::<SignerOptions>(&Inputs::of_args(["--conf.file", sample]))
+        else {
+            panic!("{sample} is not usable")
+        };
+        assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
+        assert!(loaded.options.key.source().is_some());
+        assert_eq!(loaded.options.allowed_clients, ["alice.members.example"]);
+    }
+
+    #[test]
     fn what_cannot_work_is_named() {
         let outcome = |args: &str| load::<SignerOptions>(&Inputs::of_args(args.split_whitespace()));
         assert!(matches!(outcome(WHOLE), Ok(Outcome::Run(_))));

@@ -26,8 +26,8 @@ const PUBLIC_SUFFIX: &str = "pub";
 
 /// An error with the code under which the registry has it.
 fn coded<E: Coded + std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
-    let code = error.fault().code;
-    anyhow::Error::new(error).context(code)
+    // Its words say their cause already; a chain of errors would say it twice.
+    anyhow::anyhow!("{}: {error}", error.fault().code)
 }
 
 /// The password for a keystore that is to be written.

@@ -275,3 +275,58 @@ pub fn read_public_key(path: &Path) -> Result<PublicKey, KeyError> {
     let keystore = Keystore::parse(&bytes).map_err(|source| KeyError::Keystore { path, source })?;
     Ok(keystore.public_key().clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use das_common::config::{Inputs, Outcome, Problem, Program, load};
+
+    use super::*;
+
+    das_common::options! {
+        /// The options of a key alone.
+        struct Whole {
+            /// The key.
+            key: KeyOptions,
+        }
+    }
+
+    impl Program for Whole {
+        const NAME: &'static str = "test";
+        const ABOUT: &'static str = "A key.";
+        const VERSION: &'static str = "0";
+
+        fn check(&self) -> Vec<Problem> {
+            self.key.problems(&crate::options::SIGNER_NAMES)
+        }
+    }
+
+    /// What `{:?}` shows is what ends in the text of a panic.
+    #[test]
+    fn nothing_that_holds_a_secret_shows_it() {
+        let secret = SecretKey::from_bytes(&[0xa7; 32]).unwrap();
+        let text = STANDARD.encode_to_string(secret.to_be_bytes());
+        let args = ["--key.priv-key", &text];
+        let Ok(Outcome::Run(loaded)) = load::<Whole>(&Inputs::of_args(args)) else {
+            panic!("a key is enough")
+        };
+        let source = loaded.options.key.held().unwrap();
+        let shown = [
+            format!("{:?}", loaded.options),
+            format!("{source:?}"),
+            format!("{secret:?}"),
+            format!("{:?}", Password::new(&text)),
+        ];
+        let panic = std::panic::catch_unwind(|| {
+            let wrong: Result<SecretKey, KeyError> = Ok(secret.clone());
+            wrong.expect_err("it is a key")
+        });
+        let panic = panic.unwrap_err().downcast::<String>().unwrap();
+        let (hex, list) = (const_hex::encode(*secret.to_be_bytes()), format!("{:?}", *secret.to_be_bytes()));
+        for shown in shown.iter().chain([&*panic]) {
+            for form in [&text, &hex, &list] {
+                assert!(!shown.contains(form.as_str()), "{shown}");
+            }
+        }
+        assert!(panic.contains("SecretKey(..)"), "{panic}");
+    }
+}

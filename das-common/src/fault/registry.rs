@@ -109,6 +109,10 @@ faults! {
     cause: "the request is no JSON of a known form, or no certificate word, binding or proof of possession that could be in force";
     cure: "use the same version of das-node and das-signer; whoever else asks is to be found out";
 
+    KEY_PASSWORD_MISSING = "DAS-KEY-021": "there is no password for a keystore";
+    cause: "its file or environment variable is missing or cannot be read, or there is no terminal to ask at";
+    cure: "give the keystore's password by one of its password options, in a file that this user may read";
+
     ["Network"]
     NET_BIND = "DAS-NET-001": "an address cannot be listened on";
     cause: "another process uses the port, or the address is not of this machine";

@@ -59,9 +59,9 @@ fn a_key_moves_from_files_into_a_keystore_and_signs_the_same() {
     assert!(node.output().contains("DAS-KEY-004"), "the password file is too wide: {}", node.output());
     node.stop().unwrap();
     let prompt = [&options[..], &["--key.keystore.password-prompt"]].concat();
-    refuses(&member(&data, &prompt), "DAS-KEY-001", "no terminal");
+    refuses(&member(&data, &prompt), "DAS-KEY-021", "no terminal");
     let missing = [&options[..], &["--key.keystore.password-env", "DAS_NOT_SET"]].concat();
-    refuses(&member(&data, &missing), "DAS-KEY-001", "DAS_NOT_SET");
+    refuses(&member(&data, &missing), "DAS-KEY-021", "DAS_NOT_SET");
 
     // Back to files, which are those of the beginning.
     let back = at("back");

@@ -4,13 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use das_common::binding::{Binding, PeerKey, Place as Seat};
 use das_common::bls::{PublicKey, SecretKey};
 use das_common::data_hash::DataHash;
 use das_common::http::client::{ClientIdentity, ClientLimits, Endpoint, HttpClient, TlsFiles};
 use das_common::signer::{Message, SignError, Signer};
+use das_common::store_auth::StoreKey;
 use das_keys::audit_log;
 use das_keys::remote::{RemoteSettings, RemoteSigner};
-use das_testnet::load::bodies::unix_now;
+use das_testnet::custody::wait_until;
+use das_testnet::http::Connection;
+use das_testnet::load::bodies::{BodyMaker, unix_now};
+use das_testnet::network::{Network, Plan, Who};
 use das_testnet::process::{Launch, ServerProcess};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -148,7 +153,7 @@ fn a_member_signs_through_a_signer_that_comes_and_goes() {
     assert_unsigned(&store(&node, b"three", timeout), "DAS-KEY-010");
     assert!(begun.elapsed() >= Duration::from_millis(500), "it was asked again within the deadline");
     let path = format!("/get-by-hash/{}", DataHash::of(b"three"));
-    let read = das_testnet::http::Connection::new(&node.rest_url()).unwrap().get(&path).unwrap();
+    let read = Connection::new(&node.rest_url()).unwrap().get(&path).unwrap();
     assert_eq!(read.status, 200, "{}", read.text());
     // A member starts without it, too, and signs when it is back.
     node.stop().unwrap();
@@ -239,6 +244,24 @@ async fn nothing_else_is_signed_and_nobody_else_is_served() {
         assert_eq!(answer.status, 400);
     }
 
+    // Bindings: one in force is signed; one that is over, or lasts for ever, is not.
+    let binding = |issued: u64, life: u64| {
+        let peer_key = PeerKey::new([9; 32]);
+        let places = vec![Seat {
+            code_version: 1,
+            keyset_hash: [1; 32],
+            honest_members: 2,
+            data_shards: 2,
+            members: 3,
+            index: 0,
+        }];
+        Message::binding(Binding { places, peer_key, issued, not_after: issued + life })
+    };
+    remote.sign(binding(unix_now(), FOR).unwrap()).await.unwrap();
+    let over = remote.sign(binding(unix_now() - 2 * FOR, FOR).unwrap()).await.unwrap_err();
+    assert!(matches!(&over, SignError::Refused { reason, .. } if reason.contains("DAS-KEY-020")), "{over}");
+    assert!(binding(unix_now(), 500 * 24 * 3600).is_err());
+
     // Too fast: busy, which a member waits out.
     let mut busy = 0;
     for _ in 0..40 {
@@ -288,6 +311,71 @@ fn the_signers_key_may_be_in_a_keystore_and_its_log_is_of_one_key() {
     refuses(&launch("p"), "DAS-KEY-015", "its hash does not follow");
     let (code, said) = dastool(&["audit-log", "verify", place.path("audit").to_str().unwrap()], &[]);
     assert!(code == 1 && said.contains("damaged"), "{said}");
+}
+
+/// A committee of three, each of which holds its key in another way.
+#[test]
+fn a_committee_works_whatever_way_its_members_hold_their_keys() {
+    let folder = folder();
+    let plan = Plan { members: 3, honest: 2, shards: 2, base_port: 0 };
+    // Made once, for its keys.
+    drop(Network::open(folder.path(), &plan).unwrap());
+    let authority = Authority::new(&folder.path().join("tls"));
+    let (client, server) = (authority.issue(CLIENT), authority.issue("localhost"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let home = |i: usize| folder.path().join(format!("member-{i}"));
+    let audit = folder.path().join("audit");
+    let signer = Launch::new("das-signer")
+        .args(["--port", "0", "--allowed-clients", CLIENT, "--tls.cert", &text(&server.certificate)])
+        .args(["--tls.key", &text(&server.key), "--tls.client-ca", &text(&authority.file())])
+        .args(["--audit-log", &text(&audit), "--key.key-dir", &text(&home(1).join("keys"))])
+        .start()
+        .unwrap();
+    let (keystore, password) = (text(&home(2).join("key.json")), text(&home(2).join("password")));
+    fs::write(&password, "p").unwrap();
+    let from = ["key-convert", "--from.key-dir", &text(&home(2).join("keys"))].map(str::to_owned);
+    let from: Vec<&str> = from.iter().map(String::as_str).collect();
+    good(
+        &[&from[..], &["--to.keystore.file", &keystore, "--to.keystore.password-file", &password]].concat(),
+        &[],
+    );
+    let url = format!("https://localhost:{}", port(&signer));
+    let prefixed = |options: &[(&str, &str)]| {
+        let option = |(name, value): &(&str, &str)| format!("--data-availability.key.{name}={value}");
+        options.iter().map(option).collect::<Vec<_>>()
+    };
+    let remote = prefixed(&[
+        ("key-dir", ""),
+        ("signer.url", &url),
+        ("signer.public-key-file", &text(&home(1).join("keys/das_bls.pub"))),
+        ("signer.ca", &text(&authority.file())),
+        ("signer.cert", &text(&client.certificate)),
+        ("signer.key", &text(&client.key)),
+    ]);
+    let encrypted =
+        prefixed(&[("key-dir", ""), ("keystore.file", &keystore), ("keystore.password-file", &password)]);
+    let network = Network::open(folder.path(), &plan).unwrap();
+    let network = network.with_member_options(0, remote).unwrap();
+    let mut network = network.with_member_options(1, encrypted).unwrap();
+    network.start_all(|_, _| {}).unwrap();
+    let key = fs::read_to_string(network.poster_key_file()).unwrap();
+    let mut bodies = BodyMaker::new(StoreKey::from_hex(key.trim()).unwrap().into(), 7);
+    let rpc = network.addresses(Who::Aggregator).unwrap().rpc;
+    let body = bodies.store(1000);
+    let answer = Connection::new(&rpc).unwrap().post_json(&[&body.json]).unwrap();
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(answer["result"]["sig"].is_string(), "{answer}");
+    // All are members to each other: the signer vouched for the peer key of its member.
+    let connected =
+        wait_until(LONG, || (0..3).all(|member| das_testnet::custody::connected(&network, member) == 2));
+    let report = das_testnet::custody::report(&network, 0);
+    assert!(connected.is_some(), "the members are not connected: {report:#?}");
+    assert!(network.stop_all().is_empty());
+    drop(signer);
+    let log = fs::read_to_string(&audit).unwrap();
+    for kind in ["certificate", "binding", "possession"] {
+        assert!(log.contains(&format!("\"kind\":\"{kind}\"")), "{kind} is not in {log}");
+    }
 }
 
 /// Signatures that left are in the log, whenever the signer is killed.

@@ -12,7 +12,7 @@ use das_common::keccak::keccak256;
 use rustix::fs::{FlockOperation, flock};
 
 use super::verify::{Summary, chain, scan};
-use super::{AuditError, Event, MAX_TORN_BYTES, Opened, Record, SCRAP_END};
+use super::{AuditError, Event, Opened, Record, SCRAP_END};
 
 /// The file and where its chain is.
 pub(super) struct LogFile {
@@ -52,7 +52,6 @@ impl LogFile {
         events.push(Event::Started { version: version.to_owned(), public_key });
         log.append(events)?;
         let torn = torn.map(|left| left.bytes);
-        debug_assert!(torn.is_none_or(|bytes| bytes <= MAX_TORN_BYTES));
         let opened = Opened { records, torn, head: const_hex::encode(log.head) };
         Ok((log, opened))
     }
