@@ -278,7 +278,7 @@ pub fn read_public_key(path: &Path) -> Result<PublicKey, KeyError> {
 
 #[cfg(test)]
 mod tests {
-    use das_common::config::{Inputs, Outcome, Problem, Program, load};
+    use das_common::config::{Inputs, Outcome, Problem, Program, Replaced, load};
 
     use super::*;
 
@@ -294,6 +294,7 @@ mod tests {
         const NAME: &'static str = "test";
         const ABOUT: &'static str = "A key.";
         const VERSION: &'static str = "0";
+        const REPLACED: &'static [Replaced] = &[];
 
         fn check(&self) -> Vec<Problem> {
             self.key.problems(&crate::options::SIGNER_NAMES)
