@@ -25,7 +25,8 @@ pub(crate) mod password;
 const PUBLIC_SUFFIX: &str = "pub";
 
 /// An error with the code under which the registry has it.
-fn coded<E: Coded + std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err calls")]
+fn coded<E: Coded>(error: E) -> anyhow::Error {
     // Its words say their cause already; a chain of errors would say it twice.
     anyhow::anyhow!("{}: {error}", error.fault().code)
 }
