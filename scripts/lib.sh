@@ -9,6 +9,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das
 export DAS_BIN_DIR="$CARGO_TARGET_DIR/release"
 # Where the dev chain of the tests is installed (need_chain).
 export DAS_CHAIN_DIR="${DAS_CHAIN_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/chain}"
+# Where the key management service of the tests is installed (need_moto).
+export DAS_MOTO_DIR="${DAS_MOTO_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/moto}"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -99,6 +101,24 @@ need_chain() {
     (cd "$DAS_CHAIN_DIR" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
         fail "npm could not install the dev chain; see above"
     printf '%s\n' "$hash" >"$DAS_CHAIN_DIR/installed"
+}
+
+# The key management service of the tests: PyPI's moto server, in an environment of its own, with the versions that
+# testnet/moto/requirements.txt names. Installed once for each state of that file.
+need_moto() {
+    local wanted=testnet/moto/requirements.txt hash
+    hash="$(sha256sum "$wanted" | cut -d ' ' -f 1)"
+    if [[ -x $DAS_MOTO_DIR/bin/moto_server && "$(cat "$DAS_MOTO_DIR/installed" 2>/dev/null)" == "$hash" ]]; then
+        return 0
+    fi
+    need_packages python3=python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages /nowhere/venv=python3-venv
+    say "installing the key management service of the tests (moto) into $DAS_MOTO_DIR"
+    rm -rf "$DAS_MOTO_DIR"
+    python3 -m venv "$DAS_MOTO_DIR" || fail "python3 could not make an environment in $DAS_MOTO_DIR; see above"
+    "$DAS_MOTO_DIR/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" ||
+        fail "pip could not install moto; see above"
+    printf '%s\n' "$hash" >"$DAS_MOTO_DIR/installed"
 }
 
 # All programs, release profile. RocksDB is compiled once for each target directory and takes a quarter of an hour on

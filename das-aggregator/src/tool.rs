@@ -10,12 +10,14 @@
 use std::process::ExitCode;
 
 mod args;
+mod audit_log;
 mod committee;
 mod doctor;
 mod evidence;
 mod get;
 mod hash;
 mod inspect;
+mod key;
 mod keygen;
 mod keyset;
 mod keyset_tx;
@@ -37,6 +39,11 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command { name: "keygen", about: "make a BLS or ECDSA key pair", run: keygen::run },
+    Command { name: "key-make", about: "make a BLS key as files, keystore or envelope", run: key::make::run },
+    Command { name: "key-convert", about: "write a BLS key in another way", run: key::convert::run },
+    Command { name: "key-password", about: "give a keystore another password", run: key::password::run },
+    Command { name: "key-check", about: "say which key is where, and whose it is", run: key::check::run },
+    Command { name: "audit-log", about: "check the audit log of das-signer", run: audit_log::run },
     Command { name: "committee", about: "check a committee file and print its promise", run: committee::run },
     Command { name: "dump-keyset", about: "print a keyset and its hash", run: keyset::run },
     Command {

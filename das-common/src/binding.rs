@@ -236,6 +236,31 @@ impl Binding {
         keccak256(&[DOMAIN, &self.body()].concat())
     }
 
+    /// The binding without its signature, as it goes to a signer.
+    pub fn encode(&self) -> Vec<u8> {
+        self.body()
+    }
+
+    /// Reads one. Every binding has one encoding; every other is refused.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BindingError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(BindingError::TooLong { got: bytes.len() });
+        }
+        let (&version, body) = bytes.split_first().ok_or(BindingError::Version { got: None })?;
+        if version != VERSION {
+            return Err(BindingError::Version { got: Some(version) });
+        }
+        let config = bincode::config::standard().with_limit::<{ 8 * MAX_BYTES }>();
+        let (binding, used): (Self, usize) =
+            bincode::decode_from_slice(body, config).map_err(|_| BindingError::Malformed)?;
+        // Numbers have longer forms than the shortest; two encodings of one binding would have two digests.
+        if used != body.len() || binding.body()[1..] != *body {
+            return Err(BindingError::Malformed);
+        }
+        binding.check_shape()?;
+        Ok(binding)
+    }
+
     /// When it is to be renewed: at half its life (unix seconds).
     pub fn renewal(&self) -> u64 {
         self.issued + self.not_after.saturating_sub(self.issued) / 2
@@ -246,7 +271,8 @@ impl Binding {
         SignedBinding { binding: self, signature: signature.to_bytes() }
     }
 
-    fn check_shape(&self) -> Result<(), BindingError> {
+    /// Whether it is one that could be in force: a possible number of places, and a possible life.
+    pub fn check_shape(&self) -> Result<(), BindingError> {
         let got = self.places.len();
         if !(1..=MAX_PLACES).contains(&got) {
             return Err(BindingError::Places { got });
@@ -258,7 +284,8 @@ impl Binding {
         }
     }
 
-    fn check_time(&self, now: u64) -> Result<(), BindingError> {
+    /// Whether it is in force at a time in unix seconds.
+    pub fn check_time(&self, now: u64) -> Result<(), BindingError> {
         if self.issued > now.saturating_add(MAX_AHEAD.as_secs()) {
             return Err(BindingError::Ahead { issued: self.issued, now });
         }
@@ -305,19 +332,16 @@ impl SignedBinding {
         if bytes.len() > MAX_BYTES {
             return Err(BindingError::TooLong { got: bytes.len() });
         }
-        let (&version, rest) = bytes.split_first().ok_or(BindingError::Version { got: None })?;
-        if version != VERSION {
-            return Err(BindingError::Version { got: Some(version) });
-        }
-        let (body, signature) = rest.split_last_chunk::<SIGNATURE_BYTES>().ok_or(BindingError::Malformed)?;
-        let config = bincode::config::standard().with_limit::<{ 8 * MAX_BYTES }>();
-        let (binding, used): (Binding, usize) =
-            bincode::decode_from_slice(body, config).map_err(|_| BindingError::Malformed)?;
-        // Numbers have longer forms than the shortest; two encodings of one binding would have two digests.
-        if used != body.len() || binding.body()[1..] != *body {
-            return Err(BindingError::Malformed);
-        }
-        binding.check_shape()?;
+        let Some((body, signature)) = bytes.split_last_chunk::<SIGNATURE_BYTES>() else {
+            return Err(match bytes.first() {
+                Some(&VERSION) => BindingError::Malformed,
+                first => BindingError::Version { got: first.copied() },
+            });
+        };
+        let binding = match body {
+            [] => return Err(BindingError::Version { got: bytes.first().copied() }),
+            body => Binding::decode(body)?,
+        };
         Ok(Self { binding, signature: *signature })
     }
 

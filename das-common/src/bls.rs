@@ -126,6 +126,11 @@ impl SecretKey {
         Zeroizing::new(self.bytes[zeroes..].to_vec())
     }
 
+    /// The big-endian integer in 32 bytes.
+    pub fn to_be_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.bytes)
+    }
+
     fn scalar(&self) -> Zeroizing<Scalar> {
         let mut scalar = blst_scalar::default();
         // SAFETY: 32 bytes are what the function reads.
@@ -148,12 +153,21 @@ impl SecretKey {
 
     /// The public key with its proof of possession.
     pub fn public_key(&self) -> PublicKey {
+        let point = self.public_point();
+        let proof = self.sign_in_mode(KEY_MODE, &point.to_bytes());
+        PublicKey { point, proof: Some(proof.to_bytes()) }
+    }
+
+    /// The proof of possession of the public key.
+    pub fn prove_possession(&self) -> Signature {
+        Signature(self.sign_in_mode(KEY_MODE, &self.public_point().to_bytes()))
+    }
+
+    fn public_point(&self) -> G2Point {
         let mut point = blst_p2::default();
         // SAFETY: both are live values of the types named.
         unsafe { blst::blst_sk_to_pk_in_g2(&mut point, &self.scalar().0) };
-        let point = G2Point(point);
-        let proof = self.sign_in_mode(KEY_MODE, &point.to_bytes());
-        PublicKey { point, proof: Some(proof.to_bytes()) }
+        G2Point(point)
     }
 }
 
@@ -260,6 +274,11 @@ impl PublicKey {
     /// The point alone.
     pub fn point_bytes(&self) -> [u8; POINT_BYTES] {
         self.point.to_bytes()
+    }
+
+    /// Whether this proves the possession of this key.
+    pub fn is_proved_by(&self, proof: &Signature) -> bool {
+        point::pairings_equal(&hash_to_g1(KEY_MODE, &self.point.to_bytes()), &self.point, &proof.0)
     }
 
     /// Whether this key signed the message.

@@ -16,13 +16,16 @@ pub mod http;
 pub mod json_rpc;
 pub mod keccak;
 pub mod keyset;
+pub mod keystore;
 pub mod nitro_layout;
+pub mod password;
 pub mod rest_reader;
 pub mod rpc_client;
 pub mod secret_file;
+pub mod secret_memory;
 pub mod sequencer_message;
 pub mod server;
-
+pub mod signer;
 pub mod single_flight;
 pub mod store_auth;
 pub mod telemetry;

@@ -16,6 +16,7 @@ mod process;
 pub use level::{LogFormat, LogLevel};
 pub use logging::{LogError, RequestId, init_logging, request_span};
 pub use metering::{Meter, MetricsHandle, canonical_metric_name, init_metrics, member_store_counters};
+pub(crate) use process::open_process_files;
 pub use process::{ProcessUse, process_use, watch_process};
 
 #[cfg(test)]

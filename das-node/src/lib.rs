@@ -19,7 +19,6 @@ pub mod options;
 pub mod peer;
 pub mod policy;
 pub mod retrieve;
-pub mod signer;
 pub mod storage;
 pub mod store;
 

@@ -12,10 +12,7 @@ use das_batches::explorer::BadLink;
 use das_batches::index::OpenError;
 use das_chain::parent::{ParentChain, ParentError};
 use das_common::alarm::Alarms;
-use das_common::bls::{
-    KeyFileError, PublicKey, SECRET_FILE, SecretKey, SecretKeyError, read_public_key_file,
-    read_secret_key_file,
-};
+use das_common::bls::PublicKey;
 use das_common::chunked::Bounds;
 use das_common::committee::{Committee, CommitteeError};
 use das_common::config::ByteSize;
@@ -31,14 +28,15 @@ use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
 use das_common::server::Server;
+use das_common::signer::Signer;
 use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
+use das_keys::source::{self, KeyError};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
 use crate::api::{ChunkedStores, DasMethods, RestPort, metrics_router};
 use crate::custody::{Custody, CustodyError};
@@ -48,7 +46,6 @@ use crate::options::NodeOptions;
 use crate::peer::{AddressError, PeerError, PeerHandle, PeerKeyFileError};
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Fetched, Retrieve, Times};
-use crate::signer::{LocalSigner, Signer};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::{StorePath, StoresUnderWay};
 
@@ -64,23 +61,9 @@ const MEASURE_ROUND: Duration = Duration::from_secs(15);
 /// Why a member could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A key file.
-    #[error("--data-availability.key.key-dir: {0}")]
-    KeyFile(#[from] KeyFileError),
-    /// The two key files are of different keys.
-    #[error("--data-availability.key.key-dir: {} is not the public key of {}", public.display(), secret.display())]
-    KeyMismatch {
-        /// The secret key's file.
-        secret: PathBuf,
-        /// The public key's file.
-        public: PathBuf,
-    },
-    /// The key given as an option is no base64.
-    #[error("--data-availability.key.priv-key is not standard base64 (the content of a das_bls file)")]
-    PrivKeyEncoding,
-    /// The key given as an option is none.
-    #[error("--data-availability.key.priv-key: {0}")]
-    PrivKey(#[from] SecretKeyError),
+    /// The key.
+    #[error("--data-availability.key: {0}")]
+    Key(#[from] KeyError),
     /// Who may store.
     #[error(transparent)]
     Signers(#[from] SignersError),
@@ -150,9 +133,7 @@ pub enum StartError {
 impl Coded for StartError {
     fn fault(&self) -> &'static Fault {
         match self {
-            Self::KeyFile(KeyFileError::Io { .. }) => fault::KEY_MISSING,
-            Self::KeyMismatch { .. } => fault::KEY_MISMATCH,
-            Self::KeyFile(_) | Self::PrivKeyEncoding | Self::PrivKey(_) => fault::KEY_MALFORMED,
+            Self::Key(error) => error.fault(),
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::ParentChain(error) => error.fault(),
             Self::Batches(error) => error.fault(),
@@ -222,7 +203,7 @@ impl Node {
     /// Opens the store and the ports. When this returns, requests are served.
     async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
-        let signer = load_signer(options)?;
+        let signer = source::open(&options.data_availability.key).await?;
         let committee = load_committee(&options.committee.file)?;
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
@@ -497,33 +478,6 @@ fn chunked_bounds(options: &NodeOptions) -> Bounds {
     }
 }
 
-fn load_signer(options: &NodeOptions) -> Result<Option<Arc<dyn Signer>>, StartError> {
-    let key = &options.data_availability.key;
-    let secret = if !key.priv_key.is_empty() {
-        let bytes =
-            STANDARD.decode_to_vec(key.priv_key.expose().trim()).map_err(|_| StartError::PrivKeyEncoding)?;
-        SecretKey::from_bytes(&Zeroizing::new(bytes))?
-    } else if !key.key_dir.as_os_str().is_empty() {
-        load_key_files(&key.key_dir)?
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Arc::new(LocalSigner::new(secret))))
-}
-
-fn load_key_files(directory: &Path) -> Result<SecretKey, StartError> {
-    let secret = directory.join(SECRET_FILE);
-    let public = directory.join(das_common::bls::PUBLIC_FILE);
-    let (key, wide) = read_secret_key_file(&secret)?;
-    if let Some(mode) = wide {
-        warn!(code = fault::KEY_MODE.code, file = %secret.display(), mode = format!("{mode:03o}"), "{}", fault::KEY_MODE);
-    }
-    if public.exists() && read_public_key_file(&public)? != key.public_key() {
-        return Err(StartError::KeyMismatch { secret, public });
-    }
-    Ok(key)
-}
-
 /// With a committee file, the key must be that of a member; a mirror has none.
 fn load_committee(file: &Path) -> Result<Option<Committee>, StartError> {
     if file.as_os_str().is_empty() { Ok(None) } else { Ok(Some(Committee::load(file)?)) }
@@ -635,6 +589,8 @@ fn warn_of_nitro_files(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use das_common::bls::SecretKey;
+
     use super::*;
 
     #[test]

@@ -15,9 +15,10 @@ use std::time::Duration;
 use das_common::config::sections::{
     ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
 };
-use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Secret, Values};
+use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Values};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
+use das_keys::options::KeyOptions;
 
 pub use custody::CustodySettings;
 pub use peer::PeerSection;
@@ -169,17 +170,6 @@ impl Field for ReadingOptions {
 }
 
 options! {
-    /// The key that signs certificates. One of the two, or none for a mirror.
-    pub struct KeyOptions {
-        /// Directory with the key files das_bls and das_bls.pub; made by dastool keygen.
-        key_dir: PathBuf,
-        /// The secret key itself, base64 as in das_bls. A key file is safer: arguments and environment are visible
-        /// to others on the machine.
-        priv_key: Secret,
-    }
-}
-
-options! {
     /// The batch store.
     pub struct LocalFileStorageOptions {
         /// Keep batches on disk. Needs data-dir.
@@ -276,8 +266,7 @@ impl NodeOptions {
 
     /// Is there a key to sign with?
     pub fn has_key(&self) -> bool {
-        let key = &self.data_availability.key;
-        !key.key_dir.as_os_str().is_empty() || !key.priv_key.is_empty()
+        self.data_availability.key.is_given()
     }
 }
 

@@ -13,6 +13,7 @@ use das_common::batch::VerifiedBatch;
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded, Fault};
 use das_common::keyset::Keyset;
+use das_common::signer::{Message, SignError, Signer};
 use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
 use das_common::telemetry::names;
 use das_common::wire::{StoreResult, texts};
@@ -22,7 +23,6 @@ use thiserror::Error;
 use crate::clock::unix_time;
 use crate::custody::Custody;
 use crate::damage::Damage;
-use crate::signer::{SignError, Signer};
 use crate::storage::{BatchStore, PutOutcome, StorageError};
 
 /// The signers mask of a member's own answer: it is the only key of its own keyset.
@@ -51,8 +51,8 @@ pub enum StoreError {
     /// The disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The key.
-    #[error(transparent)]
+    /// The key. The caller is told what can be done, as nobody at the member may be looking.
+    #[error("{0}; {cure}", cure = _0.fault())]
     Sign(#[from] SignError),
 }
 
@@ -66,7 +66,7 @@ impl Coded for StoreError {
             Self::Storage(error) if error.is_disk_full() => fault::STORE_DISK_FULL,
             Self::Storage(StorageError::Closed) => fault::NET_SHUTTING_DOWN,
             Self::Storage(_) => fault::STORE_WRITE,
-            Self::Sign(_) => fault::STORE_SIGN,
+            Self::Sign(error) => error.fault(),
         }
     }
 }
@@ -209,7 +209,8 @@ impl StorePath {
             tracing::warn!(hash = %batch.hash(), "a damaged batch is whole again from a store request");
             self.damage.ended(&batch.hash());
         }
-        let signature = self.signer.sign(batch.hash(), timeout).await?;
+        let word = Message::certificate(batch.hash(), timeout).map_err(SignError::from)?;
+        let signature = self.signer.sign(word).await?;
         self.stages.hash.record(hashed - begun);
         self.stages.write.record(written - hashed);
         self.stages.sign.record(written.elapsed());

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use das_chain::poster_key::{LocalKey, Password, WEAKEST_LOG_N, write_keystore};
+use das_chain::poster_key::{LocalKey, Password, write_keystore};
+use das_common::keystore::parts::WEAKEST_LOG_N;
 use das_testnet::chain::DevRpc;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};

@@ -141,14 +141,16 @@ fn load_key(post: &PostOptions) -> Result<PosterKey, StartError> {
     if let Some(keystore) = given(&key.keystore) {
         let password = match given(&key.password_file) {
             Some(file) => {
-                let (password, wide) = Password::from_file(file).map_err(StartError::PosterKey)?;
+                let (password, wide) =
+                    Password::from_file(file).map_err(|error| StartError::PosterKey(error.into()))?;
                 warn_of_mode(file, wide);
                 password
             }
             None if key.password_env.is_empty() => {
                 return Err(StartError::PostWithout { option: "post.key.password-file" });
             }
-            None => Password::from_environment(&key.password_env).map_err(StartError::PosterKey)?,
+            None => Password::from_environment(&key.password_env)
+                .map_err(|error| StartError::PosterKey(error.into()))?,
         };
         let key = LocalKey::from_keystore(keystore, &password).map_err(StartError::PosterKey)?;
         return Ok(PosterKey::Local(key));

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
     args::with(args, 0..=0, |options: Options, _| {
         if options.wallet {
             bail!(
-                "--wallet: encrypted wallets are not made here; make a plain key and encrypt where it is kept"
+                "--wallet: encrypted wallets are not made here; for a BLS key, dastool key-make makes a keystore"
             );
         }
         if options.dir.as_os_str().is_empty() {
@@ -75,7 +75,7 @@ fn ecdsa(dir: &Path) -> anyhow::Result<(PathBuf, PathBuf, String)> {
 }
 
 /// Writes a file that must not exist, synced: a key that signed something must not vanish.
-fn write_new(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {

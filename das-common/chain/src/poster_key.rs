@@ -15,20 +15,20 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::Address;
 use das_common::fault::{self, Coded, Fault};
+pub use das_common::password::Password;
+use das_common::password::PasswordError;
 use das_common::secret_file::{self, SecretFile, SecretFileError};
 use rand::RngCore;
 use secp256k1::{SECP256K1, SecretKey};
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::transaction::{Eip1559, SignedTransaction, address_of};
-pub use keystore::{KeystoreError, STRONGEST_LOG_N, WEAKEST_LOG_N, write_keystore};
+pub use keystore::{KeystoreError, write_keystore};
 pub use remote::{RemoteError, RemoteSettings, RemoteSigner};
 
 /// A key file is a line.
 const MAX_KEY_FILE_BYTES: usize = 1024;
-const MAX_KEYSTORE_BYTES: usize = 64 << 10;
-const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Whose transactions the poster sends.
 #[derive(Debug)]
@@ -77,22 +77,9 @@ pub enum KeyError {
         /// Why.
         source: KeystoreError,
     },
-    /// The variable that should hold the password is not there, or no text.
-    #[error("the environment variable {name} with the keystore's password is not set, or is no UTF-8")]
-    PasswordVariable {
-        /// Its name.
-        name: String,
-    },
-    /// A password that is none.
-    #[error(
-        "the password in the environment variable {name} is {bytes} bytes long; at most {MAX_PASSWORD_BYTES} are possible"
-    )]
-    PasswordTooLong {
-        /// The variable.
-        name: String,
-        /// Its length.
-        bytes: usize,
-    },
+    /// No password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The remote signer cannot be used, or does not sign.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -101,8 +88,9 @@ pub enum KeyError {
 impl Coded for KeyError {
     fn fault(&self) -> &'static Fault {
         match self {
-            Self::File(_) | Self::PasswordVariable { .. } => fault::KEY_MISSING,
-            Self::Malformed { .. } | Self::PasswordTooLong { .. } => fault::KEY_MALFORMED,
+            Self::File(_) => fault::KEY_MISSING,
+            Self::Malformed { .. } => fault::KEY_MALFORMED,
+            Self::Password(error) => error.fault(),
             Self::Keystore { source, .. } => source.fault(),
             Self::Remote(error) => error.fault(),
         }
@@ -159,7 +147,7 @@ impl LocalKey {
     /// Opens a keystore: Web3 Secret Storage, version 3. Takes a second or more, and memory, both as the file says within
     /// bounds, so it does not belong where others wait.
     pub fn from_keystore(path: &Path, password: &Password) -> Result<Self, KeyError> {
-        let file = secret_file::read(path, MAX_KEYSTORE_BYTES)?;
+        let file = secret_file::read(path, das_common::keystore::MAX_BYTES)?;
         keystore::open(&file.bytes, password)
             .map_err(|source| KeyError::Keystore { path: path.to_path_buf(), source })
     }
@@ -176,47 +164,6 @@ impl LocalKey {
 
     fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.secret.secret_bytes())
-    }
-}
-
-/// What a keystore is opened with. Never printed.
-pub struct Password(Zeroizing<Vec<u8>>);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
-}
-
-impl Password {
-    /// Takes a password as it is.
-    pub fn new(text: &str) -> Self {
-        Self(Zeroizing::new(text.as_bytes().to_vec()))
-    }
-
-    /// Reads a file; a line end after the password does not belong to it. The second value is the mode of a file with which
-    /// others than its owner may do something: worth a warning.
-    pub fn from_file(path: &Path) -> Result<(Self, Option<u32>), KeyError> {
-        let SecretFile { mut bytes, wide_mode } = secret_file::read(path, MAX_PASSWORD_BYTES)?;
-        let end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| bytes.ends_with(end));
-        let length = bytes.len() - end.map_or(0, <[u8]>::len);
-        bytes[length..].zeroize();
-        bytes.truncate(length);
-        Ok((Self(bytes), wide_mode))
-    }
-
-    /// Reads an environment variable.
-    pub fn from_environment(name: &str) -> Result<Self, KeyError> {
-        let text = std::env::var(name).map(Zeroizing::new);
-        let text = text.map_err(|_| KeyError::PasswordVariable { name: name.to_owned() })?;
-        if text.len() > MAX_PASSWORD_BYTES {
-            return Err(KeyError::PasswordTooLong { name: name.to_owned(), bytes: text.len() });
-        }
-        Ok(Self::new(&text))
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 

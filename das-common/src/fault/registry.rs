@@ -65,6 +65,54 @@ faults! {
     cause: "it is misconfigured, broken or hostile; the message names the field that differs; nothing was sent";
     cure: "compare the account with the signer's; if it changes transactions, stop it and find out who runs it";
 
+    KEY_SIGNER_AWAY = "DAS-KEY-010": "the signer of this member's key does not answer";
+    cause: "das-signer is down, cannot be reached, has too much to do, or does not accept our certificate; the message gives the reason";
+    cure: "see whether das-signer runs and is reached from here; what was stored is on disk, and the caller may ask again";
+
+    KEY_SIGNER_REFUSED = "DAS-KEY-011": "the signer of this member's key refuses to sign";
+    cause: "it does not allow our certificate's name, or a limit of its options forbids what is asked; the message gives its words";
+    cure: "compare the limits of das-signer with this member's max-retention, and its list of clients with our certificate";
+
+    KEY_SIGNER_WRONG = "DAS-KEY-012": "the signer answered with something that this member's key did not sign";
+    cause: "it holds another key, is broken or hostile; nothing of its answer was used";
+    cure: "compare the public key of das-signer with data-availability.key.signer.public-key-file";
+
+    KMS_AWAY = "DAS-KEY-013": "the key management service does not answer";
+    cause: "it is down, cannot be reached, or there are no credentials to ask it with; the message gives the reason";
+    cure: "check network, region, endpoint and credentials of the service, then start again";
+
+    KMS_REFUSED = "DAS-KEY-014": "the key management service does not decrypt the envelope";
+    cause: "the credentials may not use its key, the key is disabled, or the envelope was changed or made for another key";
+    cure: "check the rights of the credentials and the state of the service's key; else restore the envelope from its backup";
+
+    AUDIT_DAMAGED = "DAS-KEY-015": "the audit log of the signer is damaged, or of another key";
+    cause: "a record before the last one was changed or cut, or another signer wrote to the file";
+    cure: "keep the file and find out who touched it (dastool audit-log verify); name a new file to go on signing";
+
+    AUDIT_WRITE = "DAS-KEY-016": "the audit log of the signer cannot be written";
+    cause: "its disk is full or broken, or another process holds the file; nothing is signed without a record";
+    cure: "make room or repair the disk, see who holds the file, and start das-signer again";
+
+    SIGNER_BUSY = "DAS-KEY-017": "the signer has been asked for more signatures than its limits allow";
+    cause: "a client asks faster than rate-limit.per-second, or too many requests wait at once";
+    cure: "wait; raise rate-limit.per-second if the member really stores so many batches";
+
+    SIGNER_TIMEOUT = "DAS-KEY-018": "a signature is asked for a time beyond the signer's limit";
+    cause: "the timeout of the certificate word is further ahead than max-retention of das-signer";
+    cure: "give das-signer at least the member's max-retention, or ask for a shorter time";
+
+    SIGNER_CLIENT = "DAS-KEY-019": "this client may not have anything signed";
+    cause: "no name of its certificate is in allowed-clients of das-signer";
+    cure: "add a DNS name of the client's certificate to allowed-clients, or give the client the right certificate";
+
+    SIGNER_REQUEST = "DAS-KEY-020": "what is to be signed is not well-formed";
+    cause: "the request is no JSON of a known form, or no certificate word, binding or proof of possession that could be in force";
+    cure: "use the same version of das-node and das-signer; whoever else asks is to be found out";
+
+    KEY_PASSWORD_MISSING = "DAS-KEY-021": "there is no password for a keystore";
+    cause: "its file or environment variable is missing or cannot be read, or there is no terminal to ask at";
+    cure: "give the keystore's password by one of its password options, in a file that this user may read";
+
     ["Network"]
     NET_BIND = "DAS-NET-001": "an address cannot be listened on";
     cause: "another process uses the port, or the address is not of this machine";

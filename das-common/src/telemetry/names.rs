@@ -28,6 +28,9 @@ pub const READ_SOURCE: &str = "das_read_source_total";
 /// Errors answered, by `code` of the registry.
 pub const ERRORS: &str = "das_errors_total";
 
+/// Signatures that a signer gave, by `kind` (certificate, binding, possession).
+pub const SIGNER_SIGNATURES: &str = "das_signer_signatures_total";
+
 /// Batches in the store.
 pub const STORED_BATCHES: &str = "das_storage_batches";
 /// Bytes that they take on disk.

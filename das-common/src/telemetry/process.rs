@@ -1,5 +1,8 @@
 //! What the process itself uses.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -23,10 +26,26 @@ pub struct ProcessUse {
     pub written: u64,
 }
 
+/// What the process reads and writes. Opened once: a process that keeps others out of its memory cannot open it later,
+/// but goes on reading it.
+static IO: OnceLock<Option<File>> = OnceLock::new();
+
+/// Opens what can no longer be opened by a process that keeps others out of its memory.
+pub(crate) fn open_process_files() {
+    IO.get_or_init(|| File::open("/proc/self/io").ok());
+}
+
+fn io_text() -> String {
+    open_process_files();
+    let mut text = [0; 1024];
+    let read = IO.get().and_then(Option::as_ref).and_then(|file| file.read_at(&mut text, 0).ok());
+    String::from_utf8_lossy(&text[..read.unwrap_or(0)]).into_owned()
+}
+
 /// What this process uses now. Zero where the system does not tell.
 pub fn process_use() -> ProcessUse {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let io = io_text();
     let number = |key: &str| {
         let line = status.lines().chain(io.lines()).find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use das_common::alarm::Alarms;
 use das_common::committee::Committee;
+use das_common::signer::Signer;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,7 +14,6 @@ use crate::expiry::ClockWatch;
 use crate::options::NodeOptions;
 use crate::peer::{PeerHandle, PeerIdentity, PeerNetwork, PeerOptions};
 use crate::retrieve::Retrieve;
-use crate::signer::Signer;
 use crate::storage::{BatchStore, StorageError};
 use crate::store::StoresUnderWay;
 

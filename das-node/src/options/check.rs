@@ -2,6 +2,7 @@
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_keys::options::NODE_NAMES;
 
 use super::{NodeOptions, custody};
 
@@ -34,18 +35,11 @@ fn servers(options: &NodeOptions, found: &mut Vec<Problem>) {
         found.push(problem(
             "data-availability.key.key-dir",
             "a member that takes stores (--enable-rpc) signs them, and there is no key",
-            "give the directory that dastool keygen made, or --data-availability.key.priv-key, or leave out \
-             --enable-rpc to run a mirror",
+            "give the directory that dastool keygen made, or another way to hold the key (.keystore, .kms, .signer), or \
+             leave out --enable-rpc to run a mirror",
         ));
     }
-    let key = &options.data_availability.key;
-    if !key.key_dir.as_os_str().is_empty() && !key.priv_key.is_empty() {
-        found.push(problem(
-            "data-availability.key.priv-key",
-            "--data-availability.key.key-dir is given too, and a member has one key",
-            "leave out one of the two",
-        ));
-    }
+    found.extend(options.data_availability.key.problems(&NODE_NAMES));
     if !options.data_availability.enable {
         found.push(problem(
             "data-availability.enable",

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use das_common::binding::{Binding, MemberId, Place, SignedBinding};
 use das_common::committee::Committee;
+use das_common::signer::{Message, SignError, Signer};
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{self, OutboundRequestId};
@@ -42,7 +43,6 @@ use super::hello;
 use super::identity::PeerIdentity;
 use super::options::PeerOptions;
 use super::refused;
-use crate::signer::{SignError, Signer};
 
 /// The one topic of gossip.
 pub const GOSSIP_TOPIC: &str = "das/peer/1";
@@ -476,7 +476,10 @@ impl PeerNetwork {
         self.own_issued = issued;
         let done = self.internal_to.clone();
         tokio::spawn(async move {
-            let signed = signer.sign_binding(&binding).await;
+            let signed = match Message::binding(binding.clone()) {
+                Ok(message) => signer.sign(message).await,
+                Err(error) => Err(error.into()),
+            };
             let _ = done.send(Internal::Signed(signed.map(|signature| binding.signed(&signature))));
         });
     }

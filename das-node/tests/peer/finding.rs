@@ -259,7 +259,7 @@ async fn mirrors_are_let_in_by_their_peer_id() {
 async fn starts_that_cannot_work_say_why() {
     let three = committee(&[0, 1, 2], 2, 2, &[]);
     let start = |i, committee: &Arc<_>, listen: &str| {
-        let signer = Arc::new(das_node::signer::LocalSigner::new(secret(i)));
+        let signer = Arc::new(das_common::signer::LocalSigner::new(secret(i)));
         das_node::peer::PeerNetwork::start(
             options(listen),
             vec![Arc::clone(committee)],

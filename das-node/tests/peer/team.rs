@@ -9,8 +9,8 @@ use bytes::Bytes;
 use das_common::binding::MemberId;
 use das_common::bls::SecretKey;
 use das_common::committee::Committee;
+use das_common::signer::LocalSigner;
 use das_node::peer::{Clock, PeerEvent, PeerHandle, PeerIdentity, PeerLimits, PeerNetwork, PeerOptions};
-use das_node::signer::LocalSigner;
 use tokio::sync::mpsc;
 
 /// Nothing in these tests takes as long; what does, hangs.

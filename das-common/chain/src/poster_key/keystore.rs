@@ -9,16 +9,15 @@
 //! How much work opening takes is said by the file, which may be somebody else's: it is bounded here.
 
 use std::fmt;
-use std::num::NonZeroU32;
 
-use aes::Aes128;
-use aes::cipher::{KeyIvInit, StreamCipher};
 use alloy_primitives::{Address, hex};
-use ctr::Ctr128BE;
 use das_common::fault::{self, Coded, Fault};
 use das_common::keccak::keccak256;
+use das_common::keystore::parts::{
+    CIPHER, DERIVED_BYTES, FormError, Kdf, KdfNames, SCRYPT, SCRYPT_P, SCRYPT_R, STRONGEST_LOG_N,
+    WEAKEST_LOG_N, apply_cipher, bytes, expect, json as read_json, number, uuid,
+};
 use rand::RngCore;
-use ring::pbkdf2;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
@@ -27,56 +26,24 @@ use zeroize::Zeroizing;
 use super::{LocalKey, Password};
 
 const VERSION: u64 = 3;
-const CIPHER: &str = "aes-128-ctr";
-const SCRYPT: &str = "scrypt";
-const PBKDF2: &str = "pbkdf2";
-const PRF: &str = "hmac-sha256";
-const DERIVED_BYTES: usize = 32;
-const MAX_SALT_BYTES: usize = 256;
-
-/// scrypt's memory, 128 r (n + p) bytes: twice what the usual programs take.
-const MAX_SCRYPT_BYTES: u64 = 512 << 20;
-/// scrypt's work, n r p: eight times what the usual programs take, which is about a second.
-const MAX_SCRYPT_WORK: u64 = 1 << 24;
-/// pbkdf2's iterations: forty times what the usual programs take.
-const MAX_ITERATIONS: u64 = 10_000_000;
-
-/// The least n of a new keystore, as a power of 2: opened in hundredths of a second.
-pub const WEAKEST_LOG_N: u8 = 13;
-/// The greatest n of a new keystore, as a power of 2: what the usual programs take, a second and 256 MiB.
-pub const STRONGEST_LOG_N: u8 = 18;
-const SCRYPT_R: u32 = 8;
-const SCRYPT_P: u32 = 1;
+const NAMES: KdfNames = KdfNames {
+    function: "crypto.kdf",
+    params: "crypto.kdfparams",
+    dklen: "crypto.kdfparams.dklen",
+    salt: "crypto.kdfparams.salt",
+    n: "crypto.kdfparams.n",
+    r: "crypto.kdfparams.r",
+    p: "crypto.kdfparams.p",
+    c: "crypto.kdfparams.c",
+    prf: "crypto.kdfparams.prf",
+};
 
 /// Why a keystore was not opened. No text repeats the file, in which somebody may have put a bare key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeystoreError {
-    /// Not JSON.
-    #[error("it is no JSON (line {line}, column {column})")]
-    Json {
-        /// Where.
-        line: usize,
-        /// Where.
-        column: usize,
-    },
-    /// A field is not there or not what it has to be.
-    #[error("the keystore's field {field} is not {expected}")]
-    Field {
-        /// Its path.
-        field: &'static str,
-        /// What it has to be.
-        expected: &'static str,
-    },
-    /// A number above the bound.
-    #[error("the keystore's {field} is {got}, at most {limit} is taken")]
-    Limit {
-        /// Its path, or what is computed from several fields.
-        field: &'static str,
-        /// The number.
-        got: u64,
-        /// The bound.
-        limit: u64,
-    },
+    /// The file.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// A choice outside the bounds for new keystores.
     #[error("n = 2^{got} of a new keystore; 2^{WEAKEST_LOG_N} to 2^{STRONGEST_LOG_N} is possible")]
     Strength {
@@ -104,26 +71,14 @@ impl Coded for KeystoreError {
         match self {
             Self::Password => fault::KEY_PASSWORD,
             Self::OtherAddress { .. } => fault::KEY_MISMATCH,
-            Self::Json { .. }
-            | Self::Field { .. }
-            | Self::Limit { .. }
-            | Self::Strength { .. }
-            | Self::NoKey => fault::KEY_MALFORMED,
+            Self::Form(_) | Self::Strength { .. } | Self::NoKey => fault::KEY_MALFORMED,
         }
     }
-}
-
-/// How the password becomes a key.
-#[derive(Clone, PartialEq, Eq)]
-enum Kdf {
-    Scrypt { log_n: u8, r: u32, p: u32 },
-    Pbkdf2 { iterations: NonZeroU32 },
 }
 
 /// A keystore whose every field is within its bounds.
 struct Keystore {
     kdf: Kdf,
-    salt: Vec<u8>,
     iv: [u8; 16],
     ciphertext: [u8; 32],
     mac: [u8; 32],
@@ -138,7 +93,7 @@ impl fmt::Debug for Keystore {
 
 pub(super) fn open(text: &[u8], password: &Password) -> Result<LocalKey, KeystoreError> {
     let keystore = Keystore::parse(text)?;
-    let derived = derive(&keystore.kdf, &keystore.salt, password)?;
+    let derived = keystore.kdf.derive(password.as_bytes(), &NAMES)?;
     if !bool::from(mac(&derived, &keystore.ciphertext).ct_eq(&keystore.mac)) {
         return Err(KeystoreError::Password);
     }
@@ -163,7 +118,7 @@ pub fn write_keystore(key: &LocalKey, password: &Password, log_n: u8) -> Result<
     rand::rng().fill_bytes(&mut salt);
     rand::rng().fill_bytes(&mut iv);
     rand::rng().fill_bytes(&mut id);
-    let derived = derive(&Kdf::Scrypt { log_n, r: SCRYPT_R, p: SCRYPT_P }, &salt, password)?;
+    let derived = Kdf::new_scrypt(log_n, salt).derive(password.as_bytes(), &NAMES)?;
     let mut text = key.to_bytes();
     apply_cipher(&derived, &iv, &mut text);
     let keystore = json!({
@@ -188,35 +143,6 @@ pub fn write_keystore(key: &LocalKey, password: &Password, log_n: u8) -> Result<
     Ok(format!("{keystore:#}\n"))
 }
 
-/// A version 4 UUID of random bytes.
-fn uuid(mut id: [u8; 16]) -> String {
-    id[6] = id[6] & 0x0f | 0x40;
-    id[8] = id[8] & 0x3f | 0x80;
-    let text = hex::encode(id);
-    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
-}
-
-fn derive(
-    kdf: &Kdf,
-    salt: &[u8],
-    password: &Password,
-) -> Result<Zeroizing<[u8; DERIVED_BYTES]>, KeystoreError> {
-    let mut derived = Zeroizing::new([0; DERIVED_BYTES]);
-    match *kdf {
-        Kdf::Pbkdf2 { iterations } => {
-            pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, password.as_bytes(), &mut *derived);
-        }
-        Kdf::Scrypt { log_n, r, p } => {
-            // The library's bounds are wider than ours, so that neither call fails.
-            let unusable =
-                KeystoreError::Field { field: "crypto.kdfparams", expected: "what scrypt can use" };
-            let params = scrypt::Params::new(log_n, r, p).map_err(|_| unusable.clone())?;
-            scrypt::scrypt(password.as_bytes(), salt, &params, &mut *derived).map_err(|_| unusable)?;
-        }
-    }
-    Ok(derived)
-}
-
 fn mac(derived: &[u8; DERIVED_BYTES], ciphertext: &[u8; 32]) -> [u8; 32] {
     let mut input = Zeroizing::new([0; 48]);
     input[..16].copy_from_slice(&derived[16..]);
@@ -224,36 +150,20 @@ fn mac(derived: &[u8; DERIVED_BYTES], ciphertext: &[u8; 32]) -> [u8; 32] {
     keccak256(&*input)
 }
 
-fn apply_cipher(derived: &[u8; DERIVED_BYTES], iv: &[u8; 16], text: &mut [u8; 32]) {
-    let mut key = Zeroizing::new([0; 16]);
-    key.copy_from_slice(&derived[..16]);
-    Ctr128BE::<Aes128>::new((&*key).into(), iv.into()).apply_keystream(text);
-}
-
 impl Keystore {
     fn parse(text: &[u8]) -> Result<Self, KeystoreError> {
-        let whole: Value = serde_json::from_slice(text)
-            .map_err(|error| KeystoreError::Json { line: error.line(), column: error.column() })?;
+        let whole = read_json(text)?;
         // The oldest programs write it so.
         let crypto = match whole.get("crypto") {
             Some(crypto) => crypto,
             None => whole.get("Crypto").unwrap_or(&Value::Null),
         };
         if number(&whole["version"], "version")? != VERSION {
-            return Err(KeystoreError::Field { field: "version", expected: "3" });
+            return Err(FormError::Field { field: "version", expected: "3" }.into());
         }
         expect(&crypto["cipher"], "crypto.cipher", CIPHER)?;
-        let kdf = &crypto["kdfparams"];
-        if number(&kdf["dklen"], "crypto.kdfparams.dklen")? != DERIVED_BYTES as u64 {
-            return Err(KeystoreError::Field { field: "crypto.kdfparams.dklen", expected: "32" });
-        }
         Ok(Self {
-            salt: salt(&kdf["salt"])?,
-            kdf: match crypto["kdf"].as_str() {
-                Some(SCRYPT) => parse_scrypt(kdf)?,
-                Some(PBKDF2) => parse_pbkdf2(kdf)?,
-                _ => return Err(KeystoreError::Field { field: "crypto.kdf", expected: "scrypt or pbkdf2" }),
-            },
+            kdf: Kdf::parse(&crypto["kdf"], &crypto["kdfparams"], &NAMES)?,
             iv: bytes(&crypto["cipherparams"]["iv"], "crypto.cipherparams.iv", "16 bytes in hex")?,
             ciphertext: bytes(&crypto["ciphertext"], "crypto.ciphertext", "32 bytes in hex")?,
             mac: bytes(&crypto["mac"], "crypto.mac", "32 bytes in hex")?,
@@ -263,67 +173,4 @@ impl Keystore {
             },
         })
     }
-}
-
-fn parse_scrypt(params: &Value) -> Result<Kdf, KeystoreError> {
-    const N: &str = "crypto.kdfparams.n";
-    let n = number(&params["n"], N)?;
-    let r = number(&params["r"], "crypto.kdfparams.r")?;
-    let p = number(&params["p"], "crypto.kdfparams.p")?;
-    if n < 2 || !n.is_power_of_two() {
-        return Err(KeystoreError::Field { field: N, expected: "a power of 2 above 1" });
-    }
-    for (field, number) in [("crypto.kdfparams.r", r), ("crypto.kdfparams.p", p)] {
-        if number == 0 {
-            return Err(KeystoreError::Field { field, expected: "1 or more" });
-        }
-    }
-    let product =
-        |numbers: &[u64]| numbers.iter().fold(1_u64, |product, number| product.saturating_mul(*number));
-    let memory = product(&[128, r, n.saturating_add(p)]);
-    within("crypto.kdfparams: scrypt's memory, 128 r (n + p) bytes,", memory, MAX_SCRYPT_BYTES)?;
-    within("crypto.kdfparams: scrypt's work, n r p,", product(&[n, r, p]), MAX_SCRYPT_WORK)?;
-    let log_n = n.trailing_zeros() as u8;
-    // By the bounds above neither is cut.
-    Ok(Kdf::Scrypt { log_n, r: r as u32, p: p as u32 })
-}
-
-fn parse_pbkdf2(params: &Value) -> Result<Kdf, KeystoreError> {
-    const C: &str = "crypto.kdfparams.c";
-    expect(&params["prf"], "crypto.kdfparams.prf", PRF)?;
-    let iterations = number(&params["c"], C)?;
-    within(C, iterations, MAX_ITERATIONS)?;
-    match NonZeroU32::new(iterations as u32) {
-        Some(iterations) => Ok(Kdf::Pbkdf2 { iterations }),
-        None => Err(KeystoreError::Field { field: C, expected: "1 or more" }),
-    }
-}
-
-fn within(field: &'static str, got: u64, limit: u64) -> Result<(), KeystoreError> {
-    if got > limit { Err(KeystoreError::Limit { field, got, limit }) } else { Ok(()) }
-}
-
-fn expect(value: &Value, field: &'static str, expected: &'static str) -> Result<(), KeystoreError> {
-    if value.as_str() == Some(expected) { Ok(()) } else { Err(KeystoreError::Field { field, expected }) }
-}
-
-fn number(value: &Value, field: &'static str) -> Result<u64, KeystoreError> {
-    value.as_u64().ok_or(KeystoreError::Field { field, expected: "a whole number of at most 64 bits" })
-}
-
-fn salt(value: &Value) -> Result<Vec<u8>, KeystoreError> {
-    let error = KeystoreError::Field { field: "crypto.kdfparams.salt", expected: "hex of at most 256 bytes" };
-    let text = value.as_str().filter(|text| text.len() <= 2 + 2 * MAX_SALT_BYTES);
-    text.and_then(|text| hex::decode(text).ok()).filter(|salt| salt.len() <= MAX_SALT_BYTES).ok_or(error)
-}
-
-fn bytes<const N: usize>(
-    value: &Value,
-    field: &'static str,
-    expected: &'static str,
-) -> Result<[u8; N], KeystoreError> {
-    let mut bytes = [0; N];
-    let text = value.as_str().unwrap_or_default();
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| KeystoreError::Field { field, expected })?;
-    Ok(bytes)
 }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use alloy_primitives::{U256, address, hex};
+use das_common::keystore::parts::{FormError, STRONGEST_LOG_N, WEAKEST_LOG_N};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -153,7 +154,7 @@ fn no_keystore_makes_us_work_for_ever() {
             keystore["crypto"]["kdfparams"][*field] = json!(number);
         }
         match open(&keystore, "testpassword").unwrap_err() {
-            KeystoreError::Limit { got, limit, .. } => (got, limit),
+            KeystoreError::Form(FormError::Limit { got, limit, .. }) => (got, limit),
             error => panic!("{error}"),
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use das_common::binding::MemberId;
 use das_common::committee::{Committee, PeerAddress};
 use das_common::fault::{self, Coded, Fault};
+use das_common::signer::Signer;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::Swarm;
 use libp2p::{Multiaddr, SwarmBuilder, connection_limits, gossipsub, identify, noise, ping, tcp, yamux};
@@ -20,7 +21,6 @@ use crate::peer::gated::Gated;
 use crate::peer::hello;
 use crate::peer::identity::PeerIdentity;
 use crate::peer::options::PeerOptions;
-use crate::signer::Signer;
 
 /// Streams of one connection at once, all protocols together.
 const MAX_STREAMS: usize = 96;

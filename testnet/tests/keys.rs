@@ -1,0 +1,14 @@
+//! The four ways to hold a member's key, as processes: make a key, start, sign, restart, rotate; and what goes wrong.
+
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
+mod keys {
+    pub(crate) mod authority;
+    mod envelope;
+    mod held;
+    pub(crate) mod member;
+    pub(crate) mod moto;
+    mod secrets;
+    mod signer;
+}
