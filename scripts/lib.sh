@@ -11,6 +11,8 @@ export DAS_BIN_DIR="$CARGO_TARGET_DIR/release"
 export DAS_CHAIN_DIR="${DAS_CHAIN_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/chain}"
 # Where the key management service of the tests is installed (need_moto).
 export DAS_MOTO_DIR="${DAS_MOTO_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/moto}"
+# Where what drives the browser of the tests is installed (need_browser).
+export DAS_BROWSER_DIR="${DAS_BROWSER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/das/browser}"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -101,6 +103,23 @@ need_chain() {
     (cd "$DAS_CHAIN_DIR" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
         fail "npm could not install the dev chain; see above"
     printf '%s\n' "$hash" >"$DAS_CHAIN_DIR/installed"
+}
+
+# The browser of the tests: Debian's chromium, and the npm package that drives it, by the hash that testnet/browser names.
+need_browser() {
+    local lock=testnet/browser/package-lock.json hash
+    need_packages chromium=chromium node=nodejs npm=npm
+    hash="$(sha256sum "$lock" | cut -d ' ' -f 1)"
+    if [[ -d $DAS_BROWSER_DIR/node_modules && "$(cat "$DAS_BROWSER_DIR/installed" 2>/dev/null)" == "$hash" ]]; then
+        return 0
+    fi
+    say "installing what drives the browser of the tests (playwright-core, 8 MB) into $DAS_BROWSER_DIR"
+    mkdir -p "$DAS_BROWSER_DIR"
+    rm -f "$DAS_BROWSER_DIR/installed"
+    cp testnet/browser/package.json "$lock" "$DAS_BROWSER_DIR/"
+    (cd "$DAS_BROWSER_DIR" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
+        fail "npm could not install playwright-core; see above"
+    printf '%s\n' "$hash" >"$DAS_BROWSER_DIR/installed"
 }
 
 # The key management service of the tests: PyPI's moto server, in an environment of its own, with the versions that

@@ -28,6 +28,7 @@ use das_common::rest_reader::{RestReader, RestReaderOptions};
 use das_common::server::Server;
 use das_common::store_auth::{StoreKey, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
+use das_dashboard::Dashboard;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,11 +40,13 @@ use crate::api::metrics::metrics_router;
 use crate::api::rest::RestSource;
 use crate::api::rpc::DasMethods;
 use crate::api::status::{StatusSource, unix_now};
+use crate::canary::{Canary, CanaryTimes};
 use crate::certificates::Certificates;
 use crate::explorer::{self, Shown};
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
 use crate::options::{AggregatorOptions, ProviderServerOptions};
+use crate::page::Page;
 use crate::post::service::Poster;
 use crate::post::status::events;
 use crate::provider::gate::{Gate, guarded};
@@ -51,6 +54,7 @@ use crate::provider::keysets::Keysets;
 use crate::provider::token::TokenSecret;
 use crate::provider::{ProviderLimits, ProviderMethods, Writer};
 use crate::read::{CacheLimits, Reads};
+use crate::reports::Reports;
 use crate::retry::Patience;
 use crate::store::{Admission, Stores};
 use crate::watch::Watch;
@@ -71,6 +75,8 @@ pub struct Bound {
     pub provider: Option<SocketAddr>,
     /// The batch explorer.
     pub explorer: Option<SocketAddr>,
+    /// The dashboard.
+    pub dashboard: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
 }
@@ -78,12 +84,13 @@ pub struct Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-aggregator ready:")?;
-        let Self { rpc, rest, provider, explorer, metrics } = *self;
+        let Self { rpc, rest, provider, explorer, dashboard, metrics } = *self;
         let all = [
             ("rpc", rpc),
             ("rest", rest),
             ("provider", provider),
             ("explorer", explorer),
+            ("dashboard", dashboard),
             ("metrics", metrics),
         ];
         for (name, address) in all {
@@ -126,13 +133,20 @@ impl Aggregator {
         let fan_out = fan_out(options, &committee, &http)?;
         let urls = committee.members().iter().filter_map(|member| member.rest.as_ref());
         let endpoints = urls.map(|url| Endpoint::parse(url.as_str())).collect::<Result<_, _>>()?;
+        let rests = committee.members().iter().map(|member| {
+            let rest = member.rest.as_ref().map(|url| Endpoint::parse(url.as_str())).transpose()?;
+            Ok((member.name.clone(), rest))
+        });
+        let rests = rests.collect::<Result<Vec<_>, StartError>>()?;
         let certificates = Certificates::start(&fan_out, endpoints, http.clone(), &stop);
-        let reader = RestReader::new(reader_options(options, &committee), http)?;
+        let reader = RestReader::new(reader_options(options, &committee), http.clone())?;
         tokio::spawn(reader.keep_list_fresh(stop.clone()));
         let reads = Reads::new(reader, cache_limits(options));
         let patience = options.data_availability.request_timeout;
         let watch = Watch::new(fan_out.clone(), alarms.clone(), patience, key.clone());
         tokio::spawn(watch.clone().run(stop.clone()));
+        let reports = Reports::new(rests, http.clone(), watch.clone());
+        tokio::spawn(reports.clone().run(stop.clone()));
         let stores = Stores::new(
             fan_out.clone(),
             reads.clone(),
@@ -142,9 +156,22 @@ impl Aggregator {
             alarms.clone(),
         );
         let poster = chain::poster(options, parent.as_ref(), keyset, &stores, key.clone(), &alarms)?;
+        let canary = key.clone().filter(|_| options.canary.enable).map(|key| {
+            let times = CanaryTimes {
+                interval: options.canary.interval,
+                retention: options.canary.retention,
+                patience: options.data_availability.request_timeout,
+            };
+            let (alarms, reports) = (alarms.clone(), reports.clone());
+            Canary::new(stores.clone(), fan_out.clone(), reports, http, key, alarms, times)
+        });
+        canary.iter().for_each(|canary| drop(tokio::spawn(canary.clone().run(stop.clone()))));
         let mut status = StatusSource {
             fan_out: fan_out.clone(),
             watch: watch.clone(),
+            reports,
+            recent: stores.recent().clone(),
+            canary,
             reads: reads.clone(),
             certificates,
             poster: poster.clone(),
@@ -208,6 +235,10 @@ impl Aggregator {
             options.metrics_server.update_interval,
             aggregator.stop.clone(),
         ));
+        if options.dashboard.enable {
+            let place = aggregator.dashboard(options, metrics.clone(), status.clone()).await?;
+            aggregator.bound.dashboard = Some(place);
+        }
         if options.metrics {
             let server = &options.metrics_server;
             let place = listen("metrics-server.port", &server.addr, server.port).await?;
@@ -251,6 +282,23 @@ impl Aggregator {
         let (background, stop) = (&mut self.background, &self.stop);
         let (router, index) = explorer::start(server, &options.data_dir, shown, answers, background, stop)?;
         Ok((self.serve(place, router, &options.rest_server_timeouts), index))
+    }
+
+    async fn dashboard(
+        &mut self,
+        options: &AggregatorOptions,
+        metrics: MetricsHandle,
+        status: StatusSource,
+    ) -> Result<SocketAddr, StartError> {
+        let server = &options.dashboard;
+        let place = listen("dashboard.port", &server.addr, server.port).await?;
+        let bound = self.bound.explorer.map(|address| format!("http://{address}/"));
+        let explorer = bound
+            .map(|bound| if server.explorer_link.is_empty() { bound } else { server.explorer_link.clone() });
+        let dashboard = Dashboard::open(Page::new(status, explorer), metrics, given(&options.data_dir))?;
+        let router = dashboard.routes(self.stop.clone());
+        self.background.spawn(dashboard.run(self.stop.clone()));
+        Ok(self.serve(place, router, &options.rest_server_timeouts))
     }
 
     async fn provider(

@@ -99,6 +99,9 @@ pub struct HealthReport {
     /// Median time to a good answer among them, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
+    /// 99th percentile of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
     /// 95th percentile of the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p95_ms: Option<f64>,
@@ -194,6 +197,7 @@ impl MemberHealth {
             signing_rate: rate,
             p50_ms: percentile(50),
             p95_ms: percentile(95),
+            p99_ms: percentile(99),
             last_success_at: record.last_success,
             last_failure_at: record.last_failure.as_ref().map(|(at, _)| *at),
             last_failure: record.last_failure.as_ref().map(|(_, reason)| reason.clone()),

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use das_common::config::sections::{
-    ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+    DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions,
+    ServerTimeouts,
 };
 use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
@@ -62,6 +63,12 @@ options! {
         ["Batch explorer"]
         /// The batch explorer.
         explorer: ExplorerOptions,
+
+        ["Dashboard"]
+        /// The page of the committee. What its graphs show survives a restart if there is a data-dir.
+        dashboard: DashboardOptions,
+        /// A batch of our own every few minutes.
+        canary: CanaryOptions,
 
         ["A Nitro node's provider"]
         /// The provider server.
@@ -265,6 +272,19 @@ options! {
         cert_key: PathBuf,
         /// Time for one signature.
         timeout: Duration = "5s",
+    }
+}
+
+options! {
+    /// A small batch of our own, stored, certified and read back through every member, so that a member that would fail
+    /// is found before the sequencer's next batch comes. Needs a store key that the members admit.
+    pub struct CanaryOptions {
+        /// Try the members.
+        enable: bool = "false",
+        /// Time between two rounds; after one that failed the next comes sooner.
+        interval: Duration = "5m0s",
+        /// How long members are asked to keep each batch.
+        retention: Duration = "1h0m0s",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store path: who may store, the data hash, the fan-out, and the cache that the next read finds the batch in.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use das_common::alarm::Alarms;
@@ -13,6 +14,7 @@ use crate::certificates::Certificates;
 use crate::fan_out::{FanOut, StoreError};
 use crate::member::Authority;
 use crate::read::Reads;
+use crate::recent::Recent;
 
 /// Work on more bytes than this is done where it does not hold up other requests.
 const INLINE_BYTES: usize = 256 * 1024;
@@ -52,6 +54,7 @@ struct Shared {
     key: Option<Arc<StoreKey>>,
     certificates: Certificates,
     alarms: Alarms,
+    recent: Recent,
 }
 
 impl Stores {
@@ -64,7 +67,13 @@ impl Stores {
         certificates: Certificates,
         alarms: Alarms,
     ) -> Self {
-        Self { shared: Arc::new(Shared { fan_out, reads, admission, key, certificates, alarms }) }
+        let recent = Recent::default();
+        Self { shared: Arc::new(Shared { fan_out, reads, admission, key, certificates, alarms, recent }) }
+    }
+
+    /// The last certificates.
+    pub fn recent(&self) -> &Recent {
+        &self.shared.recent
     }
 
     /// The key that signs in our name.
@@ -115,23 +124,41 @@ impl Stores {
         self.store(message, timeout, Authority::Own(key)).await
     }
 
+    /// Stores a batch that is none of a client's: it is certified as any other, and neither counted nor remembered as one.
+    pub async fn store_canary(
+        &self,
+        batch: &VerifiedBatch,
+        timeout: u64,
+        key: Arc<StoreKey>,
+    ) -> Result<Certificate, StoreError> {
+        let Shared { fan_out, certificates, .. } = &*self.shared;
+        let stored = fan_out.store(batch.bytes().clone(), batch.hash(), timeout, Authority::Own(key)).await;
+        stored.iter().for_each(|certificate| certificates.made(certificate));
+        stored
+    }
+
     async fn store(
         &self,
         message: Bytes,
         timeout: u64,
         authority: Authority,
     ) -> Result<Certificate, StoreError> {
-        let Shared { fan_out, reads, certificates, alarms, .. } = &*self.shared;
+        let Shared { fan_out, reads, certificates, alarms, recent, .. } = &*self.shared;
+        let began = Instant::now();
         let batch = away_from_requests(message.len(), || VerifiedBatch::new(message)).await;
         let stored = fan_out.store(batch.bytes().clone(), batch.hash(), timeout, authority).await;
         match &stored {
             Ok(certificate) => {
+                recent.made(certificate, batch.bytes().len(), began.elapsed());
                 certificates.made(certificate);
                 alarms.clear(fault::QUORUM_MISSED.code);
                 let reads = reads.clone();
                 away_from_requests(batch.bytes().len(), move || reads.remember(&batch)).await;
             }
-            Err(error) => alarms.raise_fault(fault::QUORUM_MISSED, error.to_string()),
+            Err(error) => {
+                recent.failed(began.elapsed());
+                alarms.raise_fault(fault::QUORUM_MISSED, error.to_string());
+            }
         }
         stored
     }

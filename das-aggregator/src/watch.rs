@@ -130,6 +130,11 @@ impl Watch {
         progress
     }
 
+    /// Begins a look, unless one was just taken, and does not wait for it.
+    pub fn glance(&self) {
+        drop(self.begin());
+    }
+
     /// What the last look, and the stores since, have shown.
     pub fn health(&self) -> CommitteeHealth {
         let members = self.shared.fan_out.members();

@@ -1,15 +1,16 @@
 //! Health that means it: can batches be stored, can they be served, and what should the operator look at?
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use das_batches::index::Index;
 use das_batches::service;
-use das_common::alarm::Alarms;
+use das_common::alarm::{Alarm, Alarms};
 use das_common::fault;
 use das_common::telemetry::names;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::clock::unix_time;
@@ -161,30 +162,93 @@ impl Health {
         self.store.check_index().map_err(|error| error.to_string())
     }
 
+    /// Has it a key to sign with?
+    pub fn is_member(&self) -> bool {
+        self.public_key.is_some()
+    }
+
+    /// The alarms that are raised.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.list()
+    }
+
     /// Everything an operator wants to see at one glance.
-    pub async fn status(self: &Arc<Self>) -> Value {
+    pub async fn status(self: &Arc<Self>) -> NodeStatus {
         let can_store = self.can_store().await;
         let can_serve = self.can_serve();
-        let reasons: Vec<_> = [&can_store, &can_serve].into_iter().filter_map(|r| r.as_ref().err()).collect();
-        json!({
-            "program": "das-node",
-            "version": env!("CARGO_PKG_VERSION"),
-            "role": if self.public_key.is_some() { "member" } else { "mirror" },
-            "publicKey": self.public_key,
-            "keysetHash": self.keyset_hash,
-            "startedAt": self.started,
-            "now": unix_time(),
-            "canStore": can_store.is_ok(),
-            "canServe": can_serve.is_ok(),
-            "reasons": reasons,
-            "expirationPolicy": self.policy.expiration().name(),
-            "maxRetentionSeconds": self.policy.max_retention.as_secs(),
-            "batches": self.store.index().estimated_batches(),
-            "diskFreeBytes": self.store.free_bytes().ok(),
-            "diskReserveBytes": self.reserve_bytes,
-            "chain": self.followed.get().map(|index| service::status(&**index)),
-            "alarms": self.alarms.list(),
-        })
+        let disk = self.store.disk().ok();
+        NodeStatus {
+            program: "das-node",
+            version: env!("CARGO_PKG_VERSION"),
+            role: if self.is_member() { "member" } else { "mirror" },
+            public_key: self.public_key.clone(),
+            keyset_hash: self.keyset_hash.clone(),
+            started_at: self.started,
+            now: unix_time(),
+            now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis()),
+            can_store: can_store.is_ok(),
+            can_serve: can_serve.is_ok(),
+            reasons: [can_store, can_serve].into_iter().filter_map(Result::err).collect(),
+            expiration_policy: self.policy.expiration().name(),
+            max_retention_seconds: self.policy.max_retention.as_secs(),
+            batches: self.store.index().estimated_batches(),
+            disk_free_bytes: disk.map(|disk| disk.free),
+            disk_total_bytes: disk.map(|disk| disk.total),
+            disk_reserve_bytes: self.reserve_bytes,
+            chain: self.followed.get().map(|index| service::status(&**index)),
+            alarms: self.alarms.list(),
+        }
+    }
+}
+
+/// A node's state. Serializes to the form of `/status`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Always `das-node`.
+    pub program: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// `member` or `mirror`.
+    pub role: &'static str,
+    /// Its public key as in `das_bls.pub`; none for a mirror.
+    pub public_key: Option<String>,
+    /// The hash of the keyset of itself alone.
+    pub keyset_hash: Option<String>,
+    /// Unix time of the start.
+    pub started_at: u64,
+    /// Unix time of this state.
+    pub now: u64,
+    /// The same in milliseconds.
+    pub now_ms: u128,
+    /// Whether a store would be answered.
+    pub can_store: bool,
+    /// Whether reads are.
+    pub can_serve: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// How long batches are kept.
+    pub expiration_policy: &'static str,
+    /// The longest that it promises to keep a batch.
+    pub max_retention_seconds: u64,
+    /// Batches in the store, about.
+    pub batches: u64,
+    /// Bytes free on the disk of the store.
+    pub disk_free_bytes: Option<u64>,
+    /// Bytes of that disk.
+    pub disk_total_bytes: Option<u64>,
+    /// Bytes that stores leave free.
+    pub disk_reserve_bytes: u64,
+    /// How far the contract was followed; none where it is not.
+    pub chain: Option<Value>,
+    /// The alarms that are raised.
+    pub alarms: Vec<Alarm>,
+}
+
+impl NodeStatus {
+    /// As JSON text.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and texts have a JSON form")
     }
 }
 

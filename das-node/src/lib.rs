@@ -16,6 +16,7 @@ pub mod health;
 pub(crate) mod mirror;
 pub mod node;
 pub mod options;
+pub mod page;
 pub mod peer;
 pub mod policy;
 pub mod retrieve;

@@ -31,6 +31,7 @@ use das_common::server::Server;
 use das_common::signer::Signer;
 use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
+use das_dashboard::DashboardError;
 use das_keys::source::{self, KeyError};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -51,6 +52,7 @@ use crate::store::{StorePath, StoresUnderWay};
 
 mod chain;
 mod custody;
+mod dashboard;
 
 /// Chunked stores that nothing arrives for are looked for this often.
 const IDLE_ROUND: Duration = Duration::from_secs(5);
@@ -118,6 +120,9 @@ pub enum StartError {
     /// A URL to read from.
     #[error("--data-availability.rest-aggregator: {0}")]
     Endpoint(#[from] EndpointError),
+    /// The dashboard.
+    #[error("--data-availability.local-file-storage.data-dir: {0}")]
+    Dashboard(#[from] DashboardError),
     /// A port.
     #[error("--{option}: cannot listen on {address}: {source}")]
     Bind {
@@ -153,6 +158,7 @@ impl Coded for StartError {
                 StorageError::Index(_) => fault::DB_RECORD,
                 _ => fault::DB_IO,
             },
+            Self::Dashboard(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,
         }
     }
@@ -167,6 +173,8 @@ pub struct Bound {
     pub rest: Option<SocketAddr>,
     /// The batch explorer.
     pub explorer: Option<SocketAddr>,
+    /// The dashboard.
+    pub dashboard: Option<SocketAddr>,
     /// Metrics.
     pub metrics: Option<SocketAddr>,
     /// Whether other members are served as peers; their addresses are in [`Node::peer_addresses`].
@@ -176,8 +184,13 @@ pub struct Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("das-node ready:")?;
-        let all =
-            [("rpc", self.rpc), ("rest", self.rest), ("explorer", self.explorer), ("metrics", self.metrics)];
+        let all = [
+            ("rpc", self.rpc),
+            ("rest", self.rest),
+            ("explorer", self.explorer),
+            ("dashboard", self.dashboard),
+            ("metrics", self.metrics),
+        ];
         for (name, address) in all {
             if let Some(address) = address {
                 write!(f, " {name}=http://{address}")?;
@@ -204,6 +217,7 @@ impl Node {
     async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
         let signer = source::open(&options.data_availability.key).await?;
+        let public_key = signer.as_ref().map(|signer| signer.public_key().clone());
         let committee = load_committee(&options.committee.file)?;
         let files = &options.data_availability.local_file_storage;
         let storage = StorageOptions {
@@ -330,6 +344,13 @@ impl Node {
             options.metrics_server.update_interval,
             node.stop.clone(),
         ));
+        if options.dashboard.enable {
+            let router =
+                node.dashboard(options, public_key.as_ref(), Arc::clone(&health), metrics.clone())?;
+            let server = &options.dashboard;
+            let address = listen("dashboard.port", &server.addr, server.port).await?;
+            node.bound.dashboard = Some(node.serve(address, router, options));
+        }
         if options.metrics {
             let server = &options.metrics_server;
             let address = listen("metrics-server.port", &server.addr, server.port).await?;

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use das_common::config::sections::{
-    ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions, ServerTimeouts,
+    DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions,
+    ServerTimeouts,
 };
 use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Values};
 use das_common::options;
@@ -59,6 +60,10 @@ options! {
         ["Batch explorer"]
         /// The batch explorer.
         explorer: ExplorerOptions,
+
+        ["Dashboard"]
+        /// The page of this node.
+        dashboard: DashboardOptions,
 
         ["Committee"]
         /// The committee this member belongs to.

@@ -293,7 +293,12 @@ impl BatchStore {
 
     /// Bytes free on the disk of the store.
     pub fn free_bytes(&self) -> io::Result<u64> {
-        free_bytes(&self.segments)
+        Ok(self.disk()?.free)
+    }
+
+    /// The disk that batches are on.
+    pub fn disk(&self) -> io::Result<Disk> {
+        disk(&self.segments)
     }
 
     /// Finishes what was asked so far, syncs and closes. Later calls get [`StorageError::Closed`].
@@ -321,9 +326,19 @@ fn is_lock_held(error: &rocksdb::Error) -> bool {
         && (text.contains("While lock file") || text.contains("lock hold by current process"))
 }
 
-fn free_bytes(directory: &Path) -> io::Result<u64> {
+/// Room on a disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk {
+    /// Bytes that this process may still write.
+    pub free: u64,
+    /// All bytes.
+    pub total: u64,
+}
+
+fn disk(directory: &Path) -> io::Result<Disk> {
     let stat = rustix::fs::statvfs(directory)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Disk { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
 }
 
 fn make_directory(path: &Path) -> Result<(), StorageError> {

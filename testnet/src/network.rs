@@ -9,7 +9,7 @@
 //! <dir>/member-1/config.json       the options it is started with
 //! <dir>/member-1/data/             its database
 //! <dir>/member-1/log               all it printed
-//! <dir>/aggregator/                config.json and log likewise; with a chain data/ for its queue and index
+//! <dir>/aggregator/                config.json and log likewise; data/ for its queue, its index and its graphs
 //! <dir>/mirror/                    with a chain: config.json, log and data/ of a mirror that follows it
 //! <dir>/chain/                     the chain: chain.toml (ports, contract), state.json, log
 //! <dir>/running.json               ids and addresses of what runs now; gone after an orderly end
@@ -113,6 +113,9 @@ pub struct Running {
     pub rpc: String,
     /// URL of its REST listener; empty where there is none.
     pub rest: String,
+    /// URL of its dashboard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<String>,
     /// URL of its batch explorer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explorer: Option<String>,
@@ -131,6 +134,7 @@ pub struct Network {
     mirror: Option<ServerProcess>,
     chain: Option<LocalChain>,
     extra_node_options: Vec<String>,
+    aggregator_options: Vec<String>,
     member_options: Vec<Vec<String>>,
 }
 
@@ -149,6 +153,7 @@ impl Network {
             mirror: None,
             chain: None,
             extra_node_options: Vec::new(),
+            aggregator_options: Vec::new(),
             member_options,
         })
     }
@@ -170,6 +175,12 @@ impl Network {
     /// Gives all members further options on the command line.
     pub fn with_node_options(mut self, options: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.extra_node_options.extend(options.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives the aggregator further options on the command line.
+    pub fn with_aggregator_options(mut self, options: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.aggregator_options.extend(options.into_iter().map(Into::into));
         self
     }
 
@@ -247,7 +258,8 @@ impl Network {
         let config = dir.join(files::CONFIG);
         let launch = Launch::new(program).arg("--conf.file").arg(config).log(dir.join("log")).own_group();
         match who {
-            Who::Aggregator | Who::Mirror => launch,
+            Who::Aggregator => launch.args(&self.aggregator_options),
+            Who::Mirror => launch,
             Who::Member(index) => {
                 let own = self.member_options.get(index).into_iter().flatten();
                 launch.args(&self.extra_node_options).args(own)
@@ -332,7 +344,12 @@ impl Network {
         };
         let ports = ports.ok_or(NetworkError::NoSuch { who, members: self.members.len() })?;
         let url = |port| format!("http://127.0.0.1:{port}");
-        Ok(Addresses { rpc: url(ports.rpc), rest: url(ports.rest), metrics: url(ports.metrics) })
+        Ok(Addresses {
+            rpc: url(ports.rpc),
+            rest: url(ports.rest),
+            metrics: url(ports.metrics),
+            dashboard: url(ports.dashboard),
+        })
     }
 
     /// URL of the batch explorer of one, if it has one.
@@ -366,12 +383,13 @@ impl Network {
                 Who::Mirror => self.mirror.as_ref(),
             };
             if let (Some(process), Ok(addresses)) = (process, self.addresses(who)) {
-                let Addresses { rpc, rest, .. } = addresses;
+                let Addresses { rpc, rest, dashboard, .. } = addresses;
                 running.push(Running {
                     name: who.to_string(),
                     pid: process.id(),
                     rpc: if who == Who::Mirror { String::new() } else { rpc },
                     rest,
+                    dashboard: Some(dashboard),
                     explorer: self.explorer(who),
                     sequencer_inbox: None,
                 });
@@ -383,6 +401,7 @@ impl Network {
                 pid,
                 rpc: chain.url().to_owned(),
                 rest: String::new(),
+                dashboard: None,
                 explorer: None,
                 sequencer_inbox: Some(chain.sequencer_inbox().to_string()),
             });
@@ -405,6 +424,8 @@ pub struct Addresses {
     pub rest: String,
     /// Metrics.
     pub metrics: String,
+    /// The dashboard.
+    pub dashboard: String,
 }
 
 /// What a process says of itself.

@@ -10,6 +10,7 @@ use das_common::committee::{CommitteeError, Problem};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
+use das_dashboard::DashboardError;
 use thiserror::Error;
 
 use crate::explorer::ExplorerError;
@@ -111,6 +112,9 @@ pub enum StartError {
     /// The queue.
     #[error("--data-dir: {0}")]
     Queue(#[from] QueueError),
+    /// The dashboard.
+    #[error("--data-dir: {0}")]
+    Dashboard(#[from] DashboardError),
     /// A port.
     #[error("--{option}: cannot listen on {address}: {source}")]
     Bind {
@@ -148,6 +152,7 @@ impl Coded for StartError {
             Self::StoreKey { .. } => fault::KEY_MALFORMED,
             Self::StoreKeyFile { .. } => fault::KEY_MISSING,
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
+            Self::Dashboard(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,
         }
     }

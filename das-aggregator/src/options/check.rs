@@ -1,9 +1,16 @@
 //! Combinations of options that cannot work.
 
+use std::time::Duration;
+
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
 
 use super::AggregatorOptions;
+
+/// A round a second is plenty for a test.
+const LEAST_CANARY: Duration = Duration::from_secs(1);
+/// A batch that is over before it is read back tells nothing.
+const LEAST_RETENTION: Duration = Duration::from_secs(60);
 
 fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
     Problem { option, text: text.into(), cure }
@@ -37,6 +44,7 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
         ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
         ("provider-server.port", provider.enable, &provider.addr, provider.port),
         ("explorer.port", options.explorer.enable, &options.explorer.addr, options.explorer.port),
+        ("dashboard.port", options.dashboard.enable, &options.dashboard.addr, options.dashboard.port),
         ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
     ];
     for (i, (name, on, addr, port)) in ports.iter().enumerate() {
@@ -63,6 +71,25 @@ fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
             "provider-server.supported-header-bytes",
             format!("{hex:?} is not the hex of bytes"),
             "give two hex digits a byte, 8088, or nothing",
+        ));
+    }
+    if options.canary.enable && !options.has_store_key() {
+        found.push(problem(
+            "canary.enable",
+            "the canary signs its store requests to the members, and there is no store key",
+            "give --data-availability.store-key.file",
+        ));
+    }
+    if options.canary.enable
+        && (options.canary.interval < LEAST_CANARY || options.canary.retention < LEAST_RETENTION)
+    {
+        found.push(problem(
+            "canary.interval",
+            format!(
+                "{:?} between rounds and {:?} of retention are too short",
+                options.canary.interval, options.canary.retention
+            ),
+            "give an interval of 1s or more and a retention of 1m or more",
         ));
     }
     if provider.enable && provider.enable_da_writer && !options.has_store_key() {

@@ -158,6 +158,20 @@ options! {
     }
 }
 
+options! {
+    /// The page that an operator has open. It shows no secrets; whoever reaches it sees how the server is doing.
+    pub struct DashboardOptions {
+        /// Serve a page with the state, the alarms and graphs of this server.
+        enable: bool = "false",
+        /// Address that it is served on.
+        addr: String = "localhost",
+        /// Port that it is served on; 0 picks a free one.
+        port: u16 = "9790",
+        /// Address of the batch explorer's pages for those who look at this one; empty: where they are served.
+        explorer_link: String,
+    }
+}
+
 /// The path, if one was given: an option without a value is the empty path.
 pub fn given(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)

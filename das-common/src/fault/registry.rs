@@ -252,6 +252,18 @@ faults! {
     cause: "members are down or refuse; see their states at /status";
     cure: "bring the members back; the next failure would end certificates";
 
+    CANARY_MISSED = "DAS-CANARY-001": "the canary got no certificate";
+    cause: "too few members signed the batch by which the aggregator tries them; the sequencer's next batch would fare alike";
+    cure: "cure the members that the message names, before the next batch comes";
+
+    CANARY_MEMBER = "DAS-CANARY-002": "a member failed the canary";
+    cause: "it did not store, did not sign rightly, or did not give back the batch by which the aggregator tries it";
+    cure: "tell who runs it what the message says; dastool doctor asks the member more";
+
+    CANARY_THIN = "DAS-CANARY-003": "the committee is one failure away from having too few members";
+    cause: "no more members stood the canary than a certificate needs";
+    cure: "bring the members back that the alarm DAS-CANARY-002 names";
+
     MEMBER_DOWN = "DAS-MEMBER-001": "a member does not answer";
     cause: "it is down, unreachable, or slower than data-availability.request-timeout";
     cure: "tell who runs it; dastool doctor says what is wrong with it";

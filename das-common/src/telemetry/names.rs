@@ -51,6 +51,24 @@ pub const CONNECTIONS: &str = "das_http_connections";
 pub const MEMBER_STORE_SECONDS: &str = "das_member_store_duration_seconds";
 /// Whether a member's last answer was right (1) or not (0), by `member`.
 pub const MEMBER_UP: &str = "das_member_up";
+/// How far a member's clock is ahead of the aggregator's, in seconds, by `member`.
+pub const MEMBER_CLOCK: &str = "das_member_clock_ahead_seconds";
+/// Bytes free on a member's disk, as it says, by `member`.
+pub const MEMBER_DISK_FREE: &str = "das_member_disk_free_bytes";
+/// Alarms that a member says it has, by `member`.
+pub const MEMBER_ALARMS: &str = "das_member_alarms";
+/// Whether a member stood the last round of the canary (1) or not (0), by `member`.
+pub const CANARY_MEMBER: &str = "das_canary_member_good";
+/// Time of a member's part in the canary, by `member` and `step` (store, read).
+pub const CANARY_SECONDS: &str = "das_canary_duration_seconds";
+/// Rounds of the canary, by `result` (ok, error: no certificate).
+pub const CANARY_ROUNDS: &str = "das_canary_rounds_total";
+/// Unix time of the last round of the canary that ended with a certificate.
+pub const CANARY_LAST: &str = "das_canary_last_success_timestamp_seconds";
+/// Time from a batch to its certificate, by `result` (ok, error).
+pub const CERTIFICATE_SECONDS: &str = "das_certificate_duration_seconds";
+/// Bytes of the batches that certificates were made of.
+pub const CERTIFICATE_BYTES: &str = "das_certificate_batch_bytes_total";
 /// Certificates made and failed, by `result` (ok, error).
 pub const CERTIFICATES: &str = "das_certificates_total";
 /// Certificates handed to members, by `result` (ok, error, unknown: the member keeps none, dropped: too many waited).
@@ -86,6 +104,10 @@ pub const PROCESS_FILES: &str = "process_open_fds";
 pub const PROCESS_CPU: &str = "process_cpu_seconds_total";
 /// Bytes the process had written to disks, of any kind; what was only in the kernel's cache is not counted.
 pub const PROCESS_WRITTEN: &str = "process_written_bytes_total";
+/// Bytes the process had read from disks; what the kernel had in its cache is not counted.
+pub const PROCESS_READ: &str = "process_read_bytes_total";
+/// Bytes that the process exchanged over its HTTP servers and clients and with its peers, by `direction` (in, out).
+pub const PROCESS_NETWORK: &str = "process_network_bytes_total";
 /// Threads of the process.
 pub const PROCESS_THREADS: &str = "process_threads";
 /// Unix time at which the process began to be watched.

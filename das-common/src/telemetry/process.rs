@@ -22,6 +22,8 @@ pub struct ProcessUse {
     pub threads: u64,
     /// CPU time, of user and system together.
     pub cpu: Duration,
+    /// Bytes read from disks.
+    pub read: u64,
     /// Bytes handed to disks.
     pub written: u64,
 }
@@ -56,6 +58,7 @@ pub fn process_use() -> ProcessUse {
         files: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
         threads: number("Threads:").unwrap_or(0),
         cpu: Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)),
+        read: number("read_bytes:").unwrap_or(0),
         written: number("write_bytes:").unwrap_or(0),
     }
 }
@@ -83,6 +86,7 @@ pub async fn watch_process(
         metrics::gauge!(names::PROCESS_MEMORY).set(used.memory as f64);
         metrics::gauge!(names::PROCESS_FILES).set(used.files as f64);
         metrics::gauge!(names::PROCESS_THREADS).set(used.threads as f64);
+        metrics::counter!(names::PROCESS_READ).absolute(used.read);
         metrics::counter!(names::PROCESS_WRITTEN).absolute(used.written);
         metrics::gauge!(names::PROCESS_CPU).set(used.cpu.as_secs_f64());
         handle.upkeep();

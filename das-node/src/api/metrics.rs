@@ -21,7 +21,7 @@ pub fn router(metrics: MetricsHandle, health: Arc<Health>) -> axum::Router {
         async move {
             let (text, kind) = match request.uri().path() {
                 PROMETHEUS | "/metrics" => (metrics.render(), "text/plain; version=0.0.4; charset=utf-8"),
-                "/status" => (format!("{}\n", health.status().await), "application/json"),
+                "/status" => (format!("{}\n", health.status().await.json()), "application/json"),
                 _ => {
                     let mut response = Response::new(Body::from(format!("metrics are at {PROMETHEUS}\n")));
                     *response.status_mut() = StatusCode::NOT_FOUND;

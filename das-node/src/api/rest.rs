@@ -67,6 +67,6 @@ impl BatchSource for RestPort {
     }
 
     async fn status(&self) -> String {
-        self.health.status().await.to_string()
+        self.health.status().await.json()
     }
 }

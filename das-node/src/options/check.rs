@@ -51,6 +51,7 @@ fn servers(options: &NodeOptions, found: &mut Vec<Problem>) {
         ("rpc-port", options.enable_rpc, &options.rpc_addr, options.rpc_port),
         ("rest-port", options.enable_rest, &options.rest_addr, options.rest_port),
         ("explorer.port", options.explorer.enable, &options.explorer.addr, options.explorer.port),
+        ("dashboard.port", options.dashboard.enable, &options.dashboard.addr, options.dashboard.port),
         ("metrics-server.port", options.metrics, &options.metrics_server.addr, options.metrics_server.port),
     ];
     for (i, (name, on, addr, port)) in ports.iter().enumerate() {

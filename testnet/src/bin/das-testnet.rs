@@ -79,6 +79,7 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
     if !no_chain {
         network = network.with_chain(&plan)?;
     }
+    network = network.with_aggregator_options(["--canary.enable", "--canary.interval", "30s"]);
     if let Some(Span(time)) = hot_retention {
         network =
             network.with_node_options(["--custody.hot-retention".to_owned(), format!("{}s", time.as_secs())]);
@@ -113,6 +114,7 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
 fn print_hints(network: &Network) -> anyhow::Result<()> {
     let aggregator = network.addresses(Who::Aggregator)?;
     let key = network.poster_key_file();
+    say(&format!("\nLook at the committee: {}", aggregator.dashboard));
     if let Some(chain) = network.chain() {
         let explorer = network.explorer(Who::Aggregator).unwrap_or_default();
         say(&format!(

@@ -18,7 +18,7 @@ pub(super) const COMMITTEE: &str = "committee.toml";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const POSTER_KEY: &str = "poster-key";
 pub(super) const RUNNING: &str = "running.json";
-/// The aggregator's own folder, when there is a chain.
+/// The aggregator's own folder.
 pub(super) const AGGREGATOR_DATA: &str = "aggregator/data";
 const POSTER_PUBLIC_KEY: &str = "poster-key.pub";
 const SETTINGS: &str = "testnet.toml";
@@ -35,6 +35,9 @@ pub struct Ports {
     pub metrics: u16,
     /// The other members, over libp2p (members only).
     pub peer: u16,
+    /// The dashboard; 0 in a directory made before there was one, which is a free port.
+    #[serde(default)]
+    pub dashboard: u16,
 }
 
 /// What a data directory was made for. Kept in it, so that a restart needs no options.
@@ -178,6 +181,7 @@ pub(super) fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesErro
             rest: free_port()?,
             metrics: free_port()?,
             peer: free_port()?,
+            dashboard: free_port()?,
         });
     }
     let first = u64::from(plan.base_port) + 10 * index as u64;
@@ -185,7 +189,7 @@ pub(super) fn choose_ports(plan: &Plan, index: usize) -> Result<Ports, FilesErro
         u16::try_from(first + offset)
             .map_err(|_| FilesError::Ports { base_port: plan.base_port, members: plan.members })
     };
-    Ok(Ports { rpc: port(0)?, rest: port(1)?, metrics: port(2)?, peer: port(3)? })
+    Ok(Ports { rpc: port(0)?, rest: port(1)?, metrics: port(2)?, peer: port(3)?, dashboard: port(6)? })
 }
 
 fn make_keys(dir: &Path, members: usize) -> Result<(), FilesError> {
@@ -241,6 +245,10 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
         "extra-signature-checking-public-key": &poster,
         "store-key": { "file": absolute.join(POSTER_KEY) },
     });
+    // What its graphs show survives a restart.
+    let data = absolute.join(AGGREGATOR_DATA);
+    config["data-dir"] = json!(&data);
+    fs::create_dir_all(&data).map_err(|source| FilesError::Io { action: "make", path: data, source })?;
     write_json(&absolute.join(Who::Aggregator.to_string()).join(CONFIG), &config)
 }
 
@@ -273,15 +281,9 @@ pub(super) fn write_chain_configs(
         change(Who::Member(index), &|_| {})?;
     }
     let (own, mirror) = (chain.settings(), absolute.join(Who::Mirror.to_string()));
-    for folder in [absolute.join(AGGREGATOR_DATA), mirror.join("data")] {
-        fs::create_dir_all(&folder).map_err(|source| FilesError::Io {
-            action: "make",
-            path: folder,
-            source,
-        })?;
-    }
+    let folder = mirror.join("data");
+    fs::create_dir_all(&folder).map_err(|source| FilesError::Io { action: "make", path: folder, source })?;
     change(Who::Aggregator, &|config| {
-        config["data-dir"] = json!(absolute.join(AGGREGATOR_DATA));
         config["post"] = json!({
             "enable": true,
             "key": { "file": absolute.join(POSTER_KEY) },
@@ -316,6 +318,7 @@ fn listeners(ports: &Ports) -> serde_json::Value {
         "enable-rpc": true, "rpc-addr": "127.0.0.1", "rpc-port": ports.rpc,
         "enable-rest": true, "rest-addr": "127.0.0.1", "rest-port": ports.rest,
         "metrics": true, "metrics-server": { "addr": "127.0.0.1", "port": ports.metrics },
+        "dashboard": { "enable": true, "addr": "127.0.0.1", "port": ports.dashboard },
     })
 }
 

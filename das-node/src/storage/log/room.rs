@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Writer;
 use crate::storage::segment::{self, ALIGNMENT, OpenSegment};
-use crate::storage::{StorageError, free_bytes};
+use crate::storage::{StorageError, disk};
 
 /// The largest segment that is made when the disk is in its reserve.
 const RESERVE_SEGMENT_BYTES: u64 = 16 << 20;
@@ -25,7 +25,7 @@ impl Writer {
         bytes: u64,
         purpose: Purpose,
     ) -> Result<OpenSegment, StorageError> {
-        let free = || free_bytes(&self.directory).map_err(StorageError::write);
+        let free = || disk(&self.directory).map(|disk| disk.free).map_err(StorageError::write);
         let mut free_now = free()?;
         // Others may fill the disk while there is room in a segment: the index still needs a little.
         let (floor, least_for_open) = match purpose {
@@ -49,7 +49,7 @@ impl Writer {
             }
             self.close_segment(open)?;
             // What it had not used is free now.
-            free_now = free_bytes(&self.directory).map_err(StorageError::write)?;
+            free_now = disk(&self.directory).map_err(StorageError::write)?.free;
         }
         let least = bytes + ALIGNMENT;
         let spare = free_now.saturating_sub(floor);
