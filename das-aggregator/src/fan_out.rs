@@ -18,6 +18,7 @@ use bytes::Bytes;
 use das_common::bls::{AggregateSignature, Signature, verify_same_message};
 use das_common::certificate::{Certificate, signed_bytes_v1};
 use das_common::data_hash::DataHash;
+use das_common::fault::{self, Coded, Fault};
 use das_common::keyset::Keyset;
 use das_common::telemetry::names;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -89,6 +90,12 @@ pub enum StoreError {
         /// What the check says.
         reason: String,
     },
+}
+
+impl Coded for StoreError {
+    fn fault(&self) -> &'static Fault {
+        fault::QUORUM_MISSED
+    }
 }
 
 impl StoreError {

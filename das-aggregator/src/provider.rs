@@ -14,6 +14,7 @@ use bytes::Bytes;
 use das_common::certificate::Certificate;
 use das_common::chunked::{Moment, PendingStores, Start};
 use das_common::data_hash::{DataHash, Preimages};
+use das_common::fault::{self, Coded};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError};
 use das_common::keccak::keccak256;
 use das_common::rest_reader::ReadError;
@@ -111,7 +112,7 @@ impl ProviderMethods {
         let recovered =
             recover_as_nitro(batch, &message, &self.keysets, &Payloads(self.reads.clone()), &self.parsed)
                 .await;
-        match recovered.map_err(refused)? {
+        match recovered.map_err(failed)? {
             Recovered::Payload(found) => {
                 let preimages = if wanted.preimages { found.preimages() } else { Preimages::new() };
                 Ok(recovery_answer(Some((&found.payload, &preimages)), wanted))
@@ -205,7 +206,12 @@ fn send_chunk(writer: &Writer, params: &Params) -> Result<RawJson, RpcError> {
     Ok(RawJson::NULL)
 }
 
-fn refused(error: impl std::fmt::Display) -> RpcError {
+fn refused(error: impl Coded) -> RpcError {
+    fault::count(error.fault());
+    failed(error)
+}
+
+fn failed(error: impl std::fmt::Display) -> RpcError {
     RpcError::method(error.to_string())
 }
 

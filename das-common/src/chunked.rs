@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::fault::{self, Coded, Fault};
 use crate::wire::texts;
 
 #[cfg(test)]
@@ -197,6 +198,24 @@ pub enum ChunkedError {
         /// How many there should be.
         expected: u64,
     },
+}
+
+impl Coded for ChunkedError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::TooMuchTime => fault::CHUNK_STALE,
+            Self::Replayed => fault::CHUNK_REPLAY,
+            Self::Zero | Self::Inconsistent { .. } => fault::CHUNK_SIZES,
+            Self::TooLarge { .. } => fault::STORE_TOO_LARGE,
+            Self::TooManyPending { .. } | Self::TooManyBytesPending { .. } | Self::TooManyRecent { .. } => {
+                fault::CHUNK_PENDING
+            }
+            Self::Unknown { .. } => fault::CHUNK_UNKNOWN,
+            Self::OutOfRange { .. } | Self::WrongSize { .. } => fault::CHUNK_MISFIT,
+            Self::Different => fault::CHUNK_CONFLICT,
+            Self::Incomplete { .. } => fault::CHUNK_INCOMPLETE,
+        }
+    }
 }
 
 impl Start {

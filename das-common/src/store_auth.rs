@@ -14,6 +14,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::data_hash::DataHash;
+use crate::fault::{self, Coded, Fault};
 use crate::keccak::keccak256;
 
 const DOMAIN: &[u8] = b"Arbitrum Nitro DAS API Store:";
@@ -290,6 +291,16 @@ pub enum AuthError {
     /// Neither yes nor no: whoever has to be asked about the signer does not answer. Trying again may help.
     #[error("cannot tell now whether the signer of this request may store: try again")]
     Untold,
+}
+
+impl Coded for AuthError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::NotProperlySigned => fault::STORE_NOT_SIGNED,
+            Self::NotConfigured => fault::STORE_NO_METHOD,
+            Self::Untold => fault::CHAIN_SIGNER,
+        }
+    }
 }
 
 /// Whoever was to be asked about a signer cannot be asked now; why is on the log.

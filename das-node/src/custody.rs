@@ -285,6 +285,7 @@ impl Custody {
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(audit::run(Arc::clone(&shared))));
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(scrub::run(Arc::clone(&shared))));
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(outlook::run(Arc::clone(&shared))));
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(report::publish(Arc::clone(&shared))));
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(certificates::run(Arc::clone(&shared))));
         tokio::spawn(upkeep.run_until_cancelled_owned(reconcile::run(Arc::clone(&shared))));
         Ok(Self { shared })

@@ -150,6 +150,7 @@ impl Health {
 
     /// Publishes what the store holds. Blocks for as long as the disk does.
     pub fn measure(&self) {
+        self.store.index().measure();
         metrics::gauge!(names::STORED_BATCHES).set(self.store.index().estimated_batches() as f64);
         if let Ok(segments) = self.store.index().segments() {
             let live: u64 = segments.iter().map(|(_, segment)| segment.live_bytes).sum();

@@ -59,9 +59,7 @@ pub enum StoreError {
 impl Coded for StoreError {
     fn fault(&self) -> &'static Fault {
         match self {
-            Self::Auth(AuthError::NotProperlySigned) => fault::STORE_NOT_SIGNED,
-            Self::Auth(AuthError::NotConfigured) => fault::STORE_NO_METHOD,
-            Self::Auth(AuthError::Untold) => fault::CHAIN_SIGNER,
+            Self::Auth(error) => error.fault(),
             Self::TimeoutTooLarge { .. } | Self::TimeoutTooLate { .. } => fault::STORE_TIMEOUT,
             Self::Storage(error) if error.is_disk_full() => fault::STORE_DISK_FULL,
             Self::Storage(StorageError::Closed) => fault::NET_SHUTTING_DOWN,

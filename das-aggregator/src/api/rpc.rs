@@ -6,6 +6,7 @@ use std::time::Instant;
 use das_common::certificate::Certificate;
 use das_common::chunked::{Moment, PendingStores, Start};
 use das_common::data_hash::flat_hash;
+use das_common::fault::{self, Coded};
 use das_common::json_rpc::{Methods, Params, RawJson, RpcError};
 use das_common::store_auth::RequestDigest;
 use das_common::telemetry::Meter;
@@ -188,7 +189,7 @@ impl DasMethods {
         let hashed = request.clone();
         let digest = away_from_requests(request.message.len(), move || hashed.digest(chain_id, &inbox)).await;
         self.stores.admit(|| digest, &signature).await.map_err(refused)?;
-        let record = poster.take(request).await.map_err(refused)?;
+        let record = poster.take(request).await.map_err(failed)?;
         Ok(RawJson::of(&BatchStatus::of(&record)))
     }
 
@@ -199,7 +200,7 @@ impl DasMethods {
         let id = params.uint64(0)?;
         params.at_most(1)?;
         let queue = poster.queue().clone();
-        let record = away_from_requests(usize::MAX, move || queue.record(id)).await.map_err(refused)?;
+        let record = away_from_requests(usize::MAX, move || queue.record(id)).await.map_err(failed)?;
         match record {
             Some(record) => Ok(RawJson::of(&BatchStatus::of(&record))),
             None => Err(RpcError::method(format!("id: there is no batch {id} in the queue"))),
@@ -228,7 +229,12 @@ impl DasMethods {
     }
 }
 
-fn refused(error: impl std::fmt::Display) -> RpcError {
+fn refused(error: impl Coded) -> RpcError {
+    fault::count(error.fault());
+    failed(error)
+}
+
+fn failed(error: impl std::fmt::Display) -> RpcError {
     RpcError::method(error.to_string())
 }
 

@@ -28,13 +28,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use metrics::histogram;
 use tracing::Instrument;
 
 use super::answers::{AnswerBudget, Counted};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
 use crate::fault;
-use crate::telemetry::{Meter, request_span};
+use crate::telemetry::{Meter, names, request_span};
 use crate::wire::{self, CertificateBytes, ExpirationPolicy};
 
 const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
@@ -177,6 +178,19 @@ enum Route {
 }
 
 impl Route {
+    /// As a label.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Batch(_) | Self::BadHash => "get-by-hash",
+            Self::Health => "health",
+            Self::ExpirationPolicy => "expiration-policy",
+            Self::Status => "status",
+            Self::Custody => "custody",
+            Self::Certificate(_) => "certificate",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn of(path: &str) -> Self {
         // Everybody asks in this form; what does not fit is looked at with patience.
         if let Some(hash) = path.strip_prefix(GET_BY_HASH).and_then(|hash| hash.parse().ok()) {
@@ -271,6 +285,15 @@ impl<S: BatchSource> Port<S> {
                 return response;
             }
         };
+        let (began, name) = (Instant::now(), route.name());
+        let response = self.answer_to(route, scope, head).await;
+        let code = response.status().as_str().to_owned();
+        histogram!(names::REST_SECONDS, "route" => name, "code" => code)
+            .record(began.elapsed().as_secs_f64());
+        response
+    }
+
+    async fn answer_to(&self, route: Route, scope: Scope, head: bool) -> Response {
         match route {
             Route::Batch(hash) => self.batch(&hash, scope, head).await,
             Route::BadHash => {

@@ -1,10 +1,14 @@
 //! Running what a request asks for.
 
+use std::time::Instant;
+
 use bytes::Bytes;
+use metrics::histogram;
 
 use super::request::{Kind, Message, Request};
 use super::scan::NotJson;
 use super::{Methods, Params, RawJson, RpcError, RpcLimits, answer};
+use crate::telemetry::names;
 
 /// Method names of more bytes are refused, so that an error that repeats the name stays small.
 const MAX_METHOD_NAME: usize = 2048;
@@ -109,7 +113,15 @@ async fn call<M: Methods>(methods: &M, method: &str, params: Params) -> Result<R
             Ok(modules(methods.namespace()))
         }
         Some((namespace, name)) if namespace == methods.namespace() => {
+            let began = Instant::now();
             let found = methods.call(name, params).await;
+            // Only names of methods become labels: there are not more of them than are written down.
+            if let Some(outcome) = &found {
+                let result = if outcome.is_ok() { "ok" } else { "error" };
+                let seconds = began.elapsed().as_secs_f64();
+                histogram!(names::RPC_SECONDS, "method" => name.to_owned(), "result" => result)
+                    .record(seconds);
+            }
             found.unwrap_or_else(|| Err(RpcError::method_not_found(method)))
         }
         _ => Err(RpcError::method_not_found(method)),

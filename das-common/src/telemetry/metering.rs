@@ -91,9 +91,14 @@ pub struct Meter {
     failure: Counter,
     bytes: Counter,
     nanoseconds: Histogram,
-    seconds_ok: Histogram,
+    /// By [`SIZES`].
+    seconds_ok: [Histogram; SIZES.len()],
     seconds_error: Histogram,
 }
+
+/// Classes of batches by their bytes: the largest of each, and its name as a label.
+const SIZES: [(usize, &str); 5] =
+    [(1_000, "1kB"), (10_000, "10kB"), (100_000, "100kB"), (1_000_000, "1MB"), (usize::MAX, "more")];
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,8 +125,8 @@ impl Meter {
             failure: counter("failure"),
             bytes: counter("bytes"),
             nanoseconds: metrics::histogram!(format!("{prefix}_duration")),
-            seconds_ok: metrics::histogram!(seconds, "result" => "ok"),
-            seconds_error: metrics::histogram!(seconds, "result" => "error"),
+            seconds_ok: SIZES.map(|(_, size)| metrics::histogram!(seconds, "result" => "ok", "size" => size)),
+            seconds_error: metrics::histogram!(seconds, "result" => "error", "size" => ""),
         }
     }
 
@@ -130,7 +135,8 @@ impl Meter {
         self.requests.increment(1);
         self.success.increment(1);
         self.bytes.increment(bytes as u64);
-        self.time(started, &self.seconds_ok);
+        let class = SIZES.iter().position(|(most, _)| bytes <= *most).unwrap_or(SIZES.len() - 1);
+        self.time(started, &self.seconds_ok[class]);
     }
 
     /// A request that began at `started` was answered with an error.

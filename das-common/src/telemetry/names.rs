@@ -17,11 +17,15 @@ pub const RPC_AGGREGATOR_STORE: &str = "arb_das_rpc_aggregator_store";
 /// Nitro: 1 while the last store of an aggregator failed, else 0.
 pub const RPC_AGGREGATOR_STORE_ERROR: &str = "arb_das_rpc_aggregator_store_error_gauge";
 
-/// Time of a store at this server, by `result` (ok, error).
+/// Time of a call at a JSON-RPC server, by `method` (without its namespace) and `result` (ok, error).
+pub const RPC_SECONDS: &str = "das_rpc_duration_seconds";
+/// Time of an answer at a REST server, by `route` and `code` (its HTTP status).
+pub const REST_SECONDS: &str = "das_rest_duration_seconds";
+/// Time of a store at this server, by `result` (ok, error) and `size` (the class of the batch, named by its upper end).
 pub const STORE_SECONDS: &str = "das_store_duration_seconds";
 /// Time of one stage of a store, by `stage` (authorize, hash, write, sign).
 pub const STORE_STAGE_SECONDS: &str = "das_store_stage_duration_seconds";
-/// Time of a read at this server, by `result` (ok, error).
+/// Time of a read at this server, by `result` and `size` as above.
 pub const READ_SECONDS: &str = "das_read_duration_seconds";
 /// Where reads found their batch, by `source` (cache, disk, remote, none).
 pub const READ_SOURCE: &str = "das_read_source_total";
@@ -31,6 +35,22 @@ pub const ERRORS: &str = "das_errors_total";
 /// Signatures that a signer gave, by `kind` (certificate, binding, possession).
 pub const SIGNER_SIGNATURES: &str = "das_signer_signatures_total";
 
+/// Bytes of the files of RocksDB, by `family`.
+pub const ROCKSDB_FILES: &str = "das_rocksdb_sst_bytes";
+/// Bytes of what RocksDB has in memory and not in files yet, by `family`.
+pub const ROCKSDB_MEMTABLES: &str = "das_rocksdb_memtable_bytes";
+/// Bytes that RocksDB is behind with compacting, by `family`.
+pub const ROCKSDB_BEHIND: &str = "das_rocksdb_pending_compaction_bytes";
+/// Whether RocksDB holds up writes (1) or not (0).
+pub const ROCKSDB_STOPPED: &str = "das_rocksdb_write_stopped";
+/// Flushes and compactions of RocksDB under way.
+pub const ROCKSDB_RUNNING: &str = "das_rocksdb_running_jobs";
+/// Batches by `form` (hot, waiting, sharded, whole, missing, elsewhere).
+pub const CUSTODY_BATCHES: &str = "das_custody_batches";
+/// Batches that are covered, or by how little: `state` (covered, under_replicated, unreadable, missing).
+pub const CUSTODY_COVERAGE: &str = "das_custody_coverage_batches";
+/// Seconds that there has been something to repair without a pause; 0: nothing.
+pub const CUSTODY_REPAIRING: &str = "das_custody_repairing_seconds";
 /// Batches in the store.
 pub const STORED_BATCHES: &str = "das_storage_batches";
 /// Bytes that they take on disk.

@@ -134,7 +134,7 @@ async fn metrics_have_nitros_names_and_units() {
         "arb_das_rest_getbyhash_requests 1\n",
         "arb_das_rpc_aggregator_store_alice_example_org_success_total 1\n",
         "arb_das_rpc_aggregator_store_error_gauge 0\n",
-        "das_store_duration_seconds_bucket{result=\"ok\",le=\"0.05\"}",
+        "das_store_duration_seconds_bucket{result=\"ok\",size=\"1kB\",le=\"0.05\"}",
         "das_alarm{code=\"DAS-TEST-002\"} 1\n",
         "das_build_info{program=\"test\",version=\"1\"} 1\n",
     ] {

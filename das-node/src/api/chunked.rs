@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use das_common::chunked::{Bounds, ChunkedError, Complete, Moment, PendingStores, Start};
-use das_common::fault::{self, Coded, Fault};
+use das_common::fault::{Coded, Fault};
 use das_common::keccak::keccak256;
 use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
 use das_common::telemetry::names;
@@ -25,22 +25,8 @@ pub enum ChunkedCallError {
 impl Coded for ChunkedCallError {
     fn fault(&self) -> &'static Fault {
         match self {
-            Self::Auth(AuthError::NotProperlySigned) => fault::STORE_NOT_SIGNED,
-            Self::Auth(AuthError::NotConfigured) => fault::STORE_NO_METHOD,
-            Self::Auth(AuthError::Untold) => fault::CHAIN_SIGNER,
-            Self::Chunked(error) => match error {
-                ChunkedError::TooMuchTime => fault::CHUNK_STALE,
-                ChunkedError::Replayed => fault::CHUNK_REPLAY,
-                ChunkedError::Zero | ChunkedError::Inconsistent { .. } => fault::CHUNK_SIZES,
-                ChunkedError::TooLarge { .. } => fault::STORE_TOO_LARGE,
-                ChunkedError::TooManyPending { .. }
-                | ChunkedError::TooManyBytesPending { .. }
-                | ChunkedError::TooManyRecent { .. } => fault::CHUNK_PENDING,
-                ChunkedError::Unknown { .. } => fault::CHUNK_UNKNOWN,
-                ChunkedError::OutOfRange { .. } | ChunkedError::WrongSize { .. } => fault::CHUNK_MISFIT,
-                ChunkedError::Different => fault::CHUNK_CONFLICT,
-                ChunkedError::Incomplete { .. } => fault::CHUNK_INCOMPLETE,
-            },
+            Self::Auth(error) => error.fault(),
+            Self::Chunked(error) => error.fault(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What custody looks like from outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use das_common::custody::machine::{self, Health};
+use das_common::telemetry::names;
+use metrics::gauge;
 use serde::Serialize;
 use tracing::warn;
 
@@ -11,6 +14,9 @@ use super::scrub::ScrubReport;
 use super::{NodeMachine, Shared};
 use crate::peer::MemberStatus;
 use crate::storage::Usage;
+
+/// Between two publications of the numbers of batches.
+const PUBLISH: Duration = Duration::from_secs(10);
 
 /// The answer at `/custody`.
 #[derive(Debug, Clone, Serialize)]
@@ -148,6 +154,36 @@ pub struct PeerReport {
     pub silent: bool,
     /// What its audits came to since this node started.
     pub audits: AuditCounts,
+}
+
+/// Publishes the numbers of batches for ever.
+pub(super) async fn publish(shared: Arc<Shared>) {
+    loop {
+        let look = |machine: &mut NodeMachine, now| (machine.summary(), machine.health(now));
+        if let Some((summary, Ok(health))) = shared.ask(look).await {
+            for (form, count) in [
+                ("hot", summary.to_encode),
+                ("waiting", summary.waiting + summary.dropping),
+                ("sharded", summary.sharded),
+                ("whole", summary.whole),
+                ("missing", summary.missing),
+                ("elsewhere", summary.unheld),
+            ] {
+                gauge!(names::CUSTODY_BATCHES, "form" => form).set(count as f64);
+            }
+            for (state, amount) in [
+                ("covered", health.covered),
+                ("under_replicated", health.under_replicated),
+                ("unreadable", health.unreadable),
+                ("missing", health.missing),
+            ] {
+                gauge!(names::CUSTODY_COVERAGE, "state" => state).set(amount.batches as f64);
+            }
+            let repairing = health.oldest_repair.map_or(0.0, |time| time.as_secs_f64());
+            gauge!(names::CUSTODY_REPAIRING).set(repairing);
+        }
+        tokio::time::sleep(PUBLISH).await;
+    }
 }
 
 pub(super) async fn report(shared: &Arc<Shared>) -> Option<CustodyReport> {

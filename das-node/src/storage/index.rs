@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bincode::Decode;
 use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
+use das_common::telemetry::names;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DB, DBPinnableSlice, Direction, FlushOptions, IteratorMode, Options,
@@ -410,6 +411,26 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Publishes what RocksDB tells of itself.
+    pub fn measure(&self) {
+        let number = |name, property| {
+            self.db.property_int_value_cf(self.family(name), property).ok().flatten().unwrap_or(0) as f64
+        };
+        for family in all_families() {
+            for (metric, property) in [
+                (names::ROCKSDB_FILES, "rocksdb.total-sst-files-size"),
+                (names::ROCKSDB_MEMTABLES, "rocksdb.cur-size-all-mem-tables"),
+                (names::ROCKSDB_BEHIND, "rocksdb.estimate-pending-compaction-bytes"),
+            ] {
+                metrics::gauge!(metric, "family" => family).set(number(family, property));
+            }
+        }
+        metrics::gauge!(names::ROCKSDB_STOPPED).set(number(BATCHES, "rocksdb.is-write-stopped"));
+        let running = number(BATCHES, "rocksdb.num-running-flushes")
+            + number(BATCHES, "rocksdb.num-running-compactions");
+        metrics::gauge!(names::ROCKSDB_RUNNING).set(running);
     }
 
     /// Estimated number of batches.
