@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bincode::Decode;
 use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DB, DBPinnableSlice, Direction, FlushOptions, IteratorMode, Options,
@@ -380,6 +381,12 @@ impl Index {
     /// Starts a group of changes that are applied together.
     pub fn change(&self) -> Change<'_> {
         Change::new(self)
+    }
+
+    /// Writes the index as it is at this moment into a folder that does not exist yet. On the same file system, tables are
+    /// linked and cost no room.
+    pub fn checkpoint(&self, path: &Path) -> Result<(), IndexError> {
+        Ok(Checkpoint::new(&self.db)?.create_checkpoint(path)?)
     }
 
     /// Makes everything applied so far survive a power cut.
