@@ -15,7 +15,8 @@
 //! - A folder of the name asked for is there only when it is complete and on disk. Before that it has `.unfinished` at its end.
 //! - Stores and reads go on meanwhile.
 //! - With an earlier backup as base, segments that were sealed then are linked from it: a daily backup costs what a day
-//!   brought. Never from the live store: space is given back there by punching holes, and a link would have them too.
+//!   brought. Only from one that this database remembers having made: one that was rolled back gives numbers to segments
+//!   a second time. Never from the live store: space is given back there by punching holes, and a link would have them too.
 //! - No key is in it.
 
 use std::fs::{self, DirBuilder, File};
@@ -49,6 +50,8 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const EVIDENCE: &str = "evidence";
 const UNFINISHED: &str = "unfinished";
+/// So many backups are remembered.
+const REMEMBERED: usize = 256;
 /// A longer manifest is not one of ours: room for the segments of a petabyte.
 const MAX_MANIFEST: u64 = 1 << 30;
 
@@ -147,6 +150,8 @@ impl Meter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     format: u32,
+    /// Drawn at random; its database knows it.
+    id: String,
     /// The release that wrote it.
     pub version: String,
     /// When it was begun (unix seconds).
@@ -260,6 +265,14 @@ impl BatchStore {
             return Err(BackupError::Exists { path: to.to_path_buf() });
         }
         let base = base.map(|base| Ok::<_, BackupError>((base, Manifest::read(base)?))).transpose()?;
+        let (id, known) = self.remember_backup()?;
+        let base = base.filter(|(path, manifest)| {
+            let is_ours = known.contains(&manifest.id);
+            if !is_ours {
+                tracing::warn!(base = %path.display(), "not a backup that this database made: everything is copied");
+            }
+            is_ours
+        });
         let mut name = to.file_name().unwrap_or_default().to_os_string();
         name.push(".");
         name.push(UNFINISHED);
@@ -286,6 +299,7 @@ impl BatchStore {
         let totals: Totals = self.index.state(state::TOTALS)?.unwrap_or_default();
         let manifest = Manifest {
             format: FORMAT,
+            id,
             version: env!("CARGO_PKG_VERSION").into(),
             made,
             batches: totals.whole_batches + totals.sharded_batches,
@@ -304,6 +318,19 @@ impl BatchStore {
             sync_folder(parent)?;
         }
         Ok(manifest)
+    }
+
+    /// Draws a name for a backup and writes it down; with those written down before.
+    fn remember_backup(&self) -> Result<(String, Vec<String>), BackupError> {
+        let known: Vec<[u8; 16]> = self.index.state(state::BACKUPS)?.unwrap_or_default();
+        let id: [u8; 16] = rand::random();
+        let mut all = known.clone();
+        all.push(id);
+        let forgotten = all.len().saturating_sub(REMEMBERED);
+        let mut change = self.index.change();
+        change.set_state(state::BACKUPS, &all.split_off(forgotten));
+        change.apply(true)?;
+        Ok((const_hex::encode(id), known.iter().map(const_hex::encode).collect()))
     }
 
     fn link_segments(&self, links: &Path) -> Result<Vec<u64>, BackupError> {

@@ -87,6 +87,8 @@ pub mod state {
     pub const TOTALS: &[u8] = b"totals";
     /// Whether stores leave a note for custody.
     pub const ARRIVALS: &[u8] = b"arrivals";
+    /// The last backups of this database, by the names that their manifests have.
+    pub const BACKUPS: &[u8] = b"backups";
     /// Written to see whether the index takes writes.
     pub const PROBE: &[u8] = b"probe";
 }

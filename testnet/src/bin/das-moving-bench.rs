@@ -113,7 +113,7 @@ impl Bench {
         self.forget("nitro");
         let segments = self.dir.join("das/segments");
         let killed = self.watch(&args, || size_of(&segments) * 2 >= self.bytes)?;
-        ensure!(!killed.status.success(), "the import was to be killed half way");
+        ensure!(killed.status.code().is_none(), "the import was to be killed half way: {}", killed.said);
         self.row("import until SIGKILL half way", &killed, self.bytes / 2);
         self.forget("nitro");
         let rest = self.watch(&args, || false)?;
@@ -154,7 +154,7 @@ impl Bench {
         let begun = Instant::now();
         let mut child = Command::new(binary("dastool")?)
             .args(args)
-            .args(["--json", "--progress", "false"])
+            .args(["--json", "--progress=false"])
             .stdin(Stdio::null())
             .stdout(answer.try_clone()?)
             .spawn()?;

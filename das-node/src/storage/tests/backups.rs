@@ -91,6 +91,16 @@ fn what_is_stored_let_go_and_extended_during_a_backup_costs_nothing_of_it() {
     }
     let last = backup::Manifest::read(&last.unwrap()).unwrap();
     assert!(last.linked_bytes() > 0 && last.linked_bytes() < last.bytes());
+    // A database that was rolled back gives its segments numbers that the other history has given too.
+    let (first, rolled_back) = (backups.path().join("0"), TempDir::new().unwrap());
+    restore(&first, rolled_back.path(), &Meter::default()).unwrap();
+    let other = open(&rolled_back);
+    let linked = |base: &str, to: &str| {
+        let made = back_up(&other, &backups.path().join(to), Some(&backups.path().join(base)));
+        made.unwrap().linked_bytes()
+    };
+    assert_eq!(linked("3", "from-the-other-history"), 0);
+    assert!(linked("0", "from-its-own") > 0);
     // Told to stop, it leaves nothing that could be taken for a backup.
     let (stop, to) = (CancellationToken::new(), backups.path().join("stopped"));
     stop.cancel();
