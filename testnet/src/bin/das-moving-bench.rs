@@ -16,7 +16,7 @@ use serde_json::Value;
 const HELP: &str = "\
 das-moving-bench: dastool import, export, backup and restore of a generated directory of Nitro's server
 
-  --bytes SIZE   of the directory (default 10GB); the disk must have room for it four times
+  --bytes SIZE   of the directory (default 10GB); the disk must have room for it three times
   --least SIZE   of a batch (default 50KB)
   --most SIZE    of a batch (default 500KB)
   --dir DIR      where all is kept meanwhile: a real file system, not tmpfs (default: the temporary directory)
@@ -75,6 +75,7 @@ fn run(mut args: Args) -> anyhow::Result<()> {
     say("");
     say(&format!("{:<34}{:>9}{:>10}{:>13}{:>13}", "step", "time s", "MB/s", "dastool MB", "das-node MB"));
     bench.import()?;
+    std::fs::remove_dir_all(at("nitro"))?;
     bench.step("backup", &["backup", "--data-dir", "@das", "--to", "@backup"])?;
     let base = ["backup", "--data-dir", "@das", "--to", "@backup-2", "--base", "@backup"];
     bench.step("backup on an earlier one", &base)?;

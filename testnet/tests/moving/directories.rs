@@ -275,7 +275,7 @@ fn the_socket_is_for_the_node_s_own_user() {
     server.stop().unwrap();
     assert!(!data.join("admin.sock").exists());
     // With the socket off, a running node's data is out of reach, and that is said.
-    let _server = member(&data, &["--admin.socket", "false"]);
+    let _server = member(&data, &["--admin.socket=false"]);
     fs::create_dir(folder.path().join("nitro")).unwrap();
     let said = import(&folder.path().join("nitro"), &data, &[]);
     said.fails_with("DAS-IMPORT-003");

@@ -2,12 +2,15 @@
 //!
 //! Three parts, in this order: the links by expiry, the batches by hash, the files of the older layout. A batch by hash tells
 //! nothing of its end, so these are told apart ([`Found::Unlinked`]) and come behind [`Found::EndOfLinks`]: whoever takes a
-//! batch from its link first needs them only where there was none. Nothing is remembered of what was passed.
+//! batch from its link first needs them only where there was none. Nothing is remembered of what was passed, but for batches that
+//! a living server has stored since the walk began: their links may have come behind it, and are looked for once more.
 
+use std::collections::HashSet;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use das_common::data_hash::DataHash;
 use das_common::nitro_layout::NitroFile;
@@ -68,7 +71,9 @@ pub(super) enum Found {
 pub(super) fn walk(root: &Path, retention: u64, each: &mut dyn FnMut(Found) -> bool) -> io::Result<()> {
     let top: Vec<DirEntry> = fs::read_dir(root)?.collect::<Result<_, _>>()?;
     let has_ours = ["index", "segments"].iter().all(|name| root.join(name).is_dir());
-    let mut walk = Walk { root, retention, each };
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let started = i64::try_from(started).unwrap_or(i64::MAX);
+    let mut walk = Walk { root, retention, started, young: Vec::new(), again: None, each };
     for part in [BY_EXPIRY, BY_HASH] {
         if root.join(part).is_dir() && !walk.folder(&root.join(part), MAX_DEPTH) {
             return Ok(());
@@ -76,6 +81,9 @@ pub(super) fn walk(root: &Path, retention: u64, each: &mut dyn FnMut(Found) -> b
         if part == BY_EXPIRY && !(walk.each)(Found::EndOfLinks) {
             return Ok(());
         }
+    }
+    if !walk.young_ones() {
+        return Ok(());
     }
     for entry in top {
         let name = entry.file_name();
@@ -100,10 +108,28 @@ pub(super) fn walk(root: &Path, retention: u64, each: &mut dyn FnMut(Found) -> b
 struct Walk<'a> {
     root: &'a Path,
     retention: u64,
+    /// When the walk began (unix seconds).
+    started: i64,
+    /// Batches by hash that are no older than the walk.
+    young: Vec<File>,
+    /// Only the links of these are looked for, once more.
+    again: Option<HashSet<DataHash>>,
     each: &'a mut dyn FnMut(Found) -> bool,
 }
 
 impl Walk<'_> {
+    /// What was stored since the walk began: by its link if there is one now.
+    fn young_ones(&mut self) -> bool {
+        let young = std::mem::take(&mut self.young);
+        if young.is_empty() {
+            return true;
+        }
+        self.again = Some(young.iter().map(|file| file.hash).collect());
+        let go_on = self.folder(&self.root.join(BY_EXPIRY), MAX_DEPTH) && (self.each)(Found::EndOfLinks);
+        self.again = None;
+        go_on && young.into_iter().all(|file| (self.each)(Found::Unlinked(file)))
+    }
+
     fn folder(&mut self, folder: &Path, depth: usize) -> bool {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -148,13 +174,23 @@ impl Walk<'_> {
             {
                 return true;
             }
+            Some(NitroFile::Expiry { hash, .. })
+                if self.again.as_ref().is_some_and(|of| !of.contains(&hash)) =>
+            {
+                return true;
+            }
             Some(NitroFile::Expiry { hash, expiry }) => {
                 Found::Batch(file(path, hash, expiry, &metadata, metadata.len()))
             }
             Some(NitroFile::Batch(hash)) => {
                 // One with links has counted by those.
                 let weight = if metadata.nlink() == 1 { metadata.len() } else { 0 };
-                Found::Unlinked(file(path, hash, self.by_time(&metadata), &metadata, weight))
+                let file = file(path, hash, self.by_time(&metadata), &metadata, weight);
+                if metadata.ctime() >= self.started {
+                    self.young.push(file);
+                    return true;
+                }
+                Found::Unlinked(file)
             }
             Some(NitroFile::OlderBatch(hash)) => {
                 Found::Batch(file(path, hash, self.by_time(&metadata), &metadata, metadata.len()))
@@ -193,14 +229,57 @@ impl Walk<'_> {
     }
 
     fn unusable(&mut self, path: PathBuf, reason: &str) -> bool {
-        (self.each)(Found::Unusable { path, reason: reason.to_owned() })
+        // What is looked at once more was reported the first time.
+        self.again.is_some() || (self.each)(Found::Unusable { path, reason: reason.to_owned() })
     }
 
     fn foreign(&mut self, path: PathBuf, reason: &str) -> bool {
-        (self.each)(Found::Foreign { path, reason: reason.to_owned() })
+        self.again.is_some() || (self.each)(Found::Foreign { path, reason: reason.to_owned() })
     }
 }
 
 fn file(path: PathBuf, hash: DataHash, expiry: u64, metadata: &Metadata, weight: u64) -> File {
     File { path, hash, expiry, bytes: metadata.len(), id: (metadata.dev(), metadata.ino()), weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use das_common::nitro_layout::{by_expiry, by_hash};
+
+    use super::*;
+
+    fn store(root: &Path, batch: &[u8], expiry: u64) -> DataHash {
+        let hash = DataHash::of(batch);
+        let (path, link) = (root.join(by_hash(&hash)), root.join(by_expiry(&hash, expiry)));
+        for path in [&path, &link] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+        }
+        fs::write(&path, batch).unwrap();
+        fs::hard_link(path, link).unwrap();
+        hash
+    }
+
+    #[test]
+    fn what_a_living_server_stores_behind_the_walk_has_its_own_expiry() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let first = store(root, b"before", 4_102_444_800);
+        let (mut found, mut late) = (Vec::new(), None);
+        walk(root, 7, &mut |item| {
+            match item {
+                Found::EndOfLinks if late.is_none() => late = Some(store(root, b"behind it", 4_102_449_999)),
+                Found::Batch(file) => found.push((file.hash, file.expiry)),
+                Found::EndOfLinks | Found::Unlinked(_) => {}
+                other => panic!("{other:?}"),
+            }
+            true
+        })
+        .unwrap();
+        // The first one may be as young as the walk, and be met twice.
+        found.sort_unstable();
+        found.dedup();
+        let mut wanted = vec![(first, 4_102_444_800), (late.unwrap(), 4_102_449_999)];
+        wanted.sort_unstable();
+        assert_eq!(found, wanted);
+    }
 }
