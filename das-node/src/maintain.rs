@@ -20,6 +20,7 @@ use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel, init_logging};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, bind, serve};
@@ -122,17 +123,22 @@ fn complain(text: &str) -> ExitCode {
 }
 
 fn maintain(options: &MaintainOptions) -> ExitCode {
+    if !options.data_dir.is_dir() {
+        return complain("--data-dir: name the data directory of a node");
+    }
     // A logger that cannot be set up has nothing to say about batches.
     let _ = init_logging(LogLevel::Warn, LogFormat::Plaintext, "");
-    let store = match open(options) {
-        Ok(store) => Arc::new(store),
+    let stdin = Stdin::watch();
+    let store = match open(options, &stdin) {
+        Ok(Some(store)) => Arc::new(store),
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             let fault = error.fault();
             return complain(&format!("{}: {error}\n  to do: {}", fault.code, fault.cure));
         }
     };
     let served = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(until_stdin_ends(Arc::clone(&store), &options.data_dir)),
+        Ok(runtime) => runtime.block_on(until_stdin_ends(Arc::clone(&store), &options.data_dir, &stdin)),
         Err(error) => Err(error),
     };
     store.close();
@@ -142,36 +148,58 @@ fn maintain(options: &MaintainOptions) -> ExitCode {
     }
 }
 
-fn open(options: &MaintainOptions) -> Result<BatchStore, StorageError> {
+/// Whether whoever started this has gone.
+struct Stdin {
+    ended: watch::Receiver<bool>,
+}
+
+impl Stdin {
+    fn watch() -> Self {
+        let (sender, ended) = watch::channel(false);
+        std::thread::spawn(move || {
+            let mut byte = [0];
+            while matches!(std::io::stdin().read(&mut byte), Ok(1)) {}
+            sender.send_replace(true);
+        });
+        Self { ended }
+    }
+
+    fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    async fn end(&self) {
+        // The sender goes only after it has said so.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+/// Opens the store. `None`: whoever wanted it has gone, so that it is not kept from the next one.
+fn open(options: &MaintainOptions, stdin: &Stdin) -> Result<Option<BatchStore>, StorageError> {
     let storage = StorageOptions {
         directory: options.data_dir.clone(),
         segment_bytes: options.segment_size.0,
         reserve_bytes: options.min_free.0,
     };
     let end = Instant::now() + LOCK_PATIENCE;
-    loop {
+    while !stdin.has_ended() {
         match BatchStore::open(&storage) {
             Err(StorageError::Locked { .. }) if Instant::now() < end => std::thread::sleep(LOCK_LOOK),
-            opened => return opened,
+            opened => return opened.map(Some),
         }
     }
+    Ok(None)
 }
 
-async fn until_stdin_ends(store: Arc<BatchStore>, directory: &Path) -> std::io::Result<()> {
+async fn until_stdin_ends(store: Arc<BatchStore>, directory: &Path, stdin: &Stdin) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let listener = bind(directory)?;
     let admin = Admin::of_store(store, stop.clone());
     let served = tokio::spawn(serve(listener, directory.to_owned(), admin, GRACE));
     print(&format!("das-node ready: admin={}\n", directory.display()));
-    let (gone, mut ended) = tokio::sync::mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut byte = [0];
-        while matches!(std::io::stdin().read(&mut byte), Ok(1)) {}
-        let _ = gone.blocking_send(());
-    });
     tokio::select! {
-        _ = ended.recv() => {}
+        () = stdin.end() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

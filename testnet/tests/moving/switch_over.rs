@@ -193,9 +193,9 @@ fn a_living_server_is_replaced_and_no_batch_is_lost_and_back_again() {
         let das = walk(&mut page, &at("das"), nitro, &target, &das_rest, &acknowledged);
         drop(ended);
         // The page's check, and ours.
-        let all = acknowledged.lock().unwrap();
+        let all = acknowledged.lock().unwrap().clone();
         println!("{} batches before, {} while it was replaced", old.len(), all.len());
-        for batch in all.iter() {
+        for batch in &all {
             assert_gives(&das.rest_url(), &DataHash::of(batch), batch);
         }
         for batch in &old {
