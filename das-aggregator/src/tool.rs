@@ -21,6 +21,7 @@ mod key;
 mod keygen;
 mod keyset;
 mod keyset_tx;
+mod moving;
 mod output;
 mod post;
 mod show;
@@ -63,6 +64,14 @@ const COMMANDS: &[Command] = &[
         run: inspect::run,
     },
     Command { name: "storage", about: "print what members hold, and what shards save", run: storage::run },
+    Command { name: "import", about: "take batches over from Nitro's server", run: moving::run_import },
+    Command { name: "export", about: "write batches as Nitro's server keeps them", run: moving::run_export },
+    Command { name: "backup", about: "write a backup of a node while it runs", run: moving::run_backup },
+    Command {
+        name: "restore",
+        about: "make a node's data from a backup, or check one",
+        run: moving::run_restore,
+    },
     Command {
         name: "verify-evidence",
         about: "check what is said to prove that a member lied",

@@ -1,5 +1,6 @@
 //! The AnyTrust protocol, and the plumbing that members and aggregators share.
 
+pub mod admin;
 pub mod alarm;
 pub mod batch;
 pub mod binding;

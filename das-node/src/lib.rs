@@ -6,6 +6,7 @@
 //!  GET ──► api::rest ──► retrieve ──► cache, storage, other servers
 //! ```
 
+pub mod admin;
 pub mod api;
 pub mod clock;
 pub mod custody;
@@ -13,6 +14,7 @@ pub mod damage;
 pub mod expiry;
 pub mod gather;
 pub mod health;
+pub mod maintain;
 pub(crate) mod mirror;
 pub mod node;
 pub mod options;
@@ -25,8 +27,12 @@ pub mod store;
 
 use std::process::ExitCode;
 
-/// The program `das-node`, from its arguments to its exit code.
+/// The program `das-node`, from its arguments to its exit code. With a word as the first argument it is one of the programs of
+/// [`maintain`], which work on the data directory of a node that is stopped.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(outcome) = maintain::run() {
+        return outcome;
+    }
     das_common::server::run::<node::Node>()
 }

@@ -39,6 +39,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::{self, Admin};
 use crate::api::{ChunkedStores, DasMethods, RestPort, metrics_router};
 use crate::custody::{Custody, CustodyError};
 use crate::expiry::{self, ClockWatch};
@@ -150,14 +151,7 @@ impl Coded for StartError {
             Self::Peers(_) => fault::NET_BIND,
             Self::Custody(_) => fault::DB_RECORD,
             Self::NotMember { .. } => fault::KEY_NOT_MEMBER,
-            Self::Storage(error) => match error {
-                StorageError::Locked { .. } => fault::DB_LOCKED,
-                StorageError::Open { .. } => fault::DB_DIRECTORY,
-                StorageError::OpenIndex { .. } | StorageError::ForeignSegment { .. } => fault::DB_CORRUPT,
-                StorageError::Index(error) if error.is_newer() => fault::DB_VERSION,
-                StorageError::Index(_) => fault::DB_RECORD,
-                _ => fault::DB_IO,
-            },
+            Self::Storage(error) => error.fault(),
             Self::Dashboard(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,
         }
@@ -328,6 +322,10 @@ impl Node {
             let address = listen("explorer.port", &server.addr, server.port).await?;
             node.bound.explorer = Some(node.serve(address, router, options));
         }
+        if options.admin.socket {
+            let admin = Admin::of_store(Arc::clone(&node.store), node.stop.clone());
+            node.open_socket(admin.of_node(retrieve.clone(), node.custody.clone()), options);
+        }
         if options.enable_rest {
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
@@ -395,6 +393,20 @@ impl Node {
         };
         self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
         address
+    }
+
+    /// Opens the socket for dastool. A file system without sockets is no reason not to serve.
+    fn open_socket(&mut self, admin: Admin, options: &NodeOptions) {
+        let directory = options.data_availability.local_file_storage.data_dir.clone();
+        match admin::bind(&directory) {
+            Ok(listener) => {
+                let served = admin::serve(listener, directory, admin, options.limits.shutdown_grace);
+                self.servers.spawn(served);
+            }
+            Err(error) => {
+                warn!(%error, "no socket for dastool in {}: it works while the node is stopped", directory.display());
+            }
+        }
     }
 
     /// Where it listens for other members.
@@ -583,7 +595,6 @@ fn identity(signer: Option<&dyn Signer>) -> Identity {
     }
 }
 
-/// The folders of Nitro's file storage may be in the data directory of a member that was moved.
 /// What stores leave free: where batches become shards, enough for that to go on on a disk that is full.
 fn reserve_bytes(options: &NodeOptions, committee: Option<&Committee>) -> u64 {
     let files = &options.data_availability.local_file_storage;
@@ -599,11 +610,13 @@ fn reserve_bytes(options: &NodeOptions, committee: Option<&Committee>) -> u64 {
     files.min_free.0.max((disk / 100).saturating_mul(options.custody.reserve_percent.into()))
 }
 
+/// The folders of Nitro's file storage may be in the data directory of a member that was moved.
 fn warn_of_nitro_files(directory: &Path) {
     if directory.join("by-data-hash").is_dir() {
+        let folder = directory.display();
         info!(
-            folder = %directory.display(),
-            "batches in Nitro's file layout are beside ours; they are left alone and not served from there"
+            "batches in Nitro's file layout are beside ours in {folder}; they are not served from there. To take them in: \
+             dastool import --from {folder} --data-dir {folder}"
         );
     }
 }

@@ -79,6 +79,10 @@ options! {
         /// Bounds on what clients can make this server hold.
         limits: LimitOptions,
 
+        ["dastool on the same machine"]
+        /// The socket for dastool.
+        admin: AdminOptions,
+
         ["Logs and metrics"]
         /// Least important kind of line that is logged: TRACE, DEBUG, INFO, WARN, ERROR or CRIT, or 5 to 0.
         log_level: LogLevel = "INFO",
@@ -214,6 +218,15 @@ options! {
         /// The committee file. With it the start checks that the key is that of a member; without, this is a plain
         /// AnyTrust server.
         file: PathBuf,
+    }
+}
+
+options! {
+    /// The socket for dastool.
+    pub struct AdminOptions {
+        /// Open a socket in the data directory, admin.sock, by which dastool imports, exports and backs up while the node runs.
+        /// Only the node's own user and root are let in.
+        socket: bool = "true",
     }
 }
 

@@ -25,6 +25,7 @@ use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub mod backup;
 mod certificates;
 mod error;
 mod forms;
@@ -44,6 +45,10 @@ use error::copy_of;
 use index::{Index, IndexError, state};
 use log::{Command, Commands, Put, Sweeper, Upkeep, Writer};
 use segment::SegmentHeader;
+
+/// The folders in the data directory.
+const SEGMENTS: &str = "segments";
+const INDEX: &str = "index";
 
 /// Open segment files kept for reading.
 const OPEN_FILES: u64 = 128;
@@ -99,6 +104,9 @@ pub struct BatchStore {
     files: Files,
     commands: Commands,
     writer: Mutex<Option<JoinHandle<()>>>,
+    sweeper: Sweeper,
+    /// Held while a backup is made.
+    backup: Mutex<()>,
     lacking: Arc<AtomicU64>,
     /// Held while certificates and their digests change.
     certificates: Mutex<()>,
@@ -107,8 +115,9 @@ pub struct BatchStore {
 impl BatchStore {
     /// Opens the store, or makes a new one, and brings the index up to the end of the log.
     pub fn open(options: &StorageOptions) -> Result<Self, StorageError> {
-        let segments = options.directory.join("segments");
-        let index_path = options.directory.join("index");
+        backup::check_finished(&options.directory)?;
+        let segments = options.directory.join(SEGMENTS);
+        let index_path = options.directory.join(INDEX);
         make_directory(&segments)?;
         let index = Index::open(&index_path).map_err(|source| match &source {
             IndexError::Database(error) if is_lock_held(error) => {
@@ -119,20 +128,25 @@ impl BatchStore {
         let index = Arc::new(index);
         let storage = storage_id(&index, &segments)?;
         let files = moka::sync::Cache::new(OPEN_FILES);
-        let sweeper =
-            Sweeper { index: Arc::clone(&index), directory: segments.clone(), files: files.clone() };
+        let sweeper = Sweeper {
+            index: Arc::clone(&index),
+            directory: segments.clone(),
+            files: files.clone(),
+            paused: Arc::default(),
+        };
         let writer = Writer::recover(Arc::clone(&index), segments.clone(), storage, options, &sweeper)?;
         let lacking = Arc::clone(&writer.lacking);
         let (commands, receiver) = std::sync::mpsc::channel();
         let (sweeps, swept) = std::sync::mpsc::channel();
         let failed = |source| StorageError::open("start a thread for", options.directory.clone(), source);
         let sweeping = std::thread::Builder::new().name("store-sweeper".into());
-        let sweeping = sweeping.spawn(move || sweeper.run(&swept)).map_err(failed)?;
+        let swept_by = sweeper.clone();
+        let sweeping = sweeping.spawn(move || swept_by.run(&swept)).map_err(failed)?;
         let thread = std::thread::Builder::new().name("store-writer".into());
         let thread = thread.spawn(move || writer.run(&receiver, sweeps, sweeping)).map_err(failed)?;
         let writer = Mutex::new(Some(thread));
-        let certificates = Mutex::default();
-        Ok(Self { index, segments, storage, files, commands, writer, lacking, certificates })
+        let (certificates, backup) = Default::default();
+        Ok(Self { index, segments, storage, files, commands, writer, sweeper, backup, lacking, certificates })
     }
 
     /// Stores a batch whole, until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.

@@ -8,6 +8,7 @@ pub mod image;
 pub mod link;
 pub mod load;
 pub mod network;
+pub mod nitro;
 pub mod process;
 pub mod promises;
 pub mod transcripts;

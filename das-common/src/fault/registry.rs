@@ -464,6 +464,40 @@ faults! {
     cause: "posting needs a parent chain, a contract, a data folder, the poster's key, a store key and named signers";
     cure: "give the option that the message names";
 
+    ["Import and export"]
+    IMPORT_UNVERIFIED = "DAS-IMPORT-001": "something to be moved does not verify";
+    cause: "a file is damaged, cut short, or no batch; or a server sent other bytes than asked for. Each is listed with its path and reason, and left as it is";
+    cure: "fetch the batches in question from another member: dastool import --rest, then look at the files that are listed";
+
+    IMPORT_SOURCE = "DAS-IMPORT-002": "the source cannot be read";
+    cause: "the directory is missing or unreadable, a list of hashes has a line that is none, or nothing was named";
+    cure: "see the message; run it as a user who may read the directory, and again: what was moved is skipped";
+
+    IMPORT_TARGET = "DAS-IMPORT-003": "the data directory cannot be reached";
+    cause: "no das-node answers at its socket and none could be started for it: another user's, on another machine, or admin.socket is off";
+    cure: "run dastool as the node's user on its machine; stop the node if its socket is off";
+
+    IMPORT_BUSY = "DAS-IMPORT-004": "the socket of the data directory is busy or asked for something else";
+    cause: "more is asked at once than it takes, or by another release of dastool";
+    cure: "use the dastool of the same release as the node, and one at a time";
+
+    ["Backup"]
+    BACKUP_FAILED = "DAS-BACKUP-001": "a backup could not be made";
+    cause: "its folder exists already or cannot be written by the node, the disk is full, or another backup is under way";
+    cure: "see the message; the folder with .unfinished at its end can be deleted, the next backup does it";
+
+    BACKUP_DAMAGED = "DAS-BACKUP-002": "a backup is not complete or not what was written";
+    cause: "files are missing, cut short or changed since it was made";
+    cure: "use another backup; batches that are listed as damaged come back from the other members";
+
+    BACKUP_TARGET = "DAS-BACKUP-003": "there is a database already where the backup should go";
+    cause: "restoring over a database would undo what this member promised since the backup";
+    cure: "restore into an empty data directory; move the present one away first if it is lost";
+
+    BACKUP_UNFINISHED = "DAS-BACKUP-004": "a restore into this data directory was begun and not finished";
+    cause: "it was interrupted, so that not everything is there";
+    cure: "run dastool restore again with the same backup";
+
     ["Programs"]
     PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
     cause: "a mistake in the program; the request it worked on failed";

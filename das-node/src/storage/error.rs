@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use das_common::fault::{self, Coded, Fault};
 use thiserror::Error;
 
 use super::index::IndexError;
@@ -24,6 +25,12 @@ pub enum StorageError {
     /// Another process has the database.
     #[error("the data directory {} is in use by another process", path.display())]
     Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// What should be here comes from a backup, and not all of it is here.
+    #[error("a restore into {} was not finished: run dastool restore again with the same backup", path.display())]
+    UnfinishedRestore {
         /// The data directory.
         path: PathBuf,
     },
@@ -77,6 +84,25 @@ pub enum StorageError {
     Closed,
 }
 
+impl Coded for StorageError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::Locked { .. } => fault::DB_LOCKED,
+            Self::UnfinishedRestore { .. } => fault::BACKUP_UNFINISHED,
+            Self::Open { .. } => fault::DB_DIRECTORY,
+            Self::OpenIndex { .. } | Self::ForeignSegment { .. } => fault::DB_CORRUPT,
+            Self::Index(error) if error.is_newer() => fault::DB_VERSION,
+            Self::Index(_) => fault::DB_RECORD,
+            error if error.is_disk_full() => fault::STORE_DISK_FULL,
+            Self::DiskFull { .. }
+            | Self::Write { .. }
+            | Self::Read { .. }
+            | Self::TooMany { .. }
+            | Self::Closed => fault::DB_IO,
+        }
+    }
+}
+
 impl From<IndexError> for StorageError {
     fn from(error: IndexError) -> Self {
         Self::Index(Arc::new(error))
@@ -101,9 +127,11 @@ impl StorageError {
             Self::Index(source) => Self::Index(Arc::clone(source)),
             Self::Open { what, path, source } => Self::open(what, path.clone(), copy_of(source)),
             Self::TooMany { got, limit } => Self::TooMany { got: *got, limit: *limit },
-            Self::Locked { .. } | Self::OpenIndex { .. } | Self::ForeignSegment { .. } | Self::Closed => {
-                Self::Closed
-            }
+            Self::Locked { .. }
+            | Self::UnfinishedRestore { .. }
+            | Self::OpenIndex { .. }
+            | Self::ForeignSegment { .. }
+            | Self::Closed => Self::Closed,
         }
     }
 

@@ -25,6 +25,7 @@ use bincode::Decode;
 use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
 use das_common::telemetry::names;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DB, DBPinnableSlice, Direction, FlushOptions, IteratorMode, Options,
@@ -87,6 +88,8 @@ pub mod state {
     pub const TOTALS: &[u8] = b"totals";
     /// Whether stores leave a note for custody.
     pub const ARRIVALS: &[u8] = b"arrivals";
+    /// The last backups of this database, by the names that their manifests have.
+    pub const BACKUPS: &[u8] = b"backups";
     /// Written to see whether the index takes writes.
     pub const PROBE: &[u8] = b"probe";
 }
@@ -381,6 +384,12 @@ impl Index {
     /// Starts a group of changes that are applied together.
     pub fn change(&self) -> Change<'_> {
         Change::new(self)
+    }
+
+    /// Writes the index as it is at this moment into a folder that does not exist yet. On the same file system, tables are
+    /// linked and cost no room.
+    pub fn checkpoint(&self, path: &Path) -> Result<(), IndexError> {
+        Ok(Checkpoint::new(&self.db)?.create_checkpoint(path)?)
     }
 
     /// Makes everything applied so far survive a power cut.

@@ -124,7 +124,7 @@ impl BatchStore {
 }
 
 /// The next hash in order; `None` behind the last.
-fn successor(hash: &DataHash) -> Option<DataHash> {
+pub(super) fn successor(hash: &DataHash) -> Option<DataHash> {
     let mut bytes = *hash.as_bytes();
     for byte in bytes.iter_mut().rev() {
         let (next, overflow) = byte.overflowing_add(1);

@@ -440,7 +440,7 @@ const CHAIN: &[Row] = &[
 ];
 
 /// All of them: file name and JSON.
-pub fn all() -> Vec<(&'static str, Value)> {
+pub(crate) fn all() -> Vec<(&'static str, Value)> {
     [
         ("committee", "Committee", COMMITTEE),
         ("aggregator", "Aggregator", AGGREGATOR),
@@ -453,7 +453,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
 }
 
 /// The queries of a dashboard as Prometheus takes them.
-pub fn queries(dashboard: &Value) -> Vec<String> {
+pub(crate) fn queries(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().into_iter().flatten();
     let targets = panels.flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
     targets

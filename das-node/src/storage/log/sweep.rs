@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::storage::Files;
@@ -36,6 +37,8 @@ pub(in crate::storage) struct Sweeper {
     pub(in crate::storage) index: Arc<Index>,
     pub(in crate::storage) directory: PathBuf,
     pub(in crate::storage) files: Files,
+    /// While it is true, nothing is punched: a backup reads the segments. Held while something is.
+    pub(in crate::storage) paused: Arc<Mutex<bool>>,
 }
 
 impl Sweeper {
@@ -68,6 +71,11 @@ impl Sweeper {
                 _ => {}
             }
         }
+        let paused = self.paused.lock();
+        if *paused {
+            // The index remembers the holes; whoever paused punches them at his end.
+            return;
+        }
         let mut by_segment: BTreeMap<u64, Vec<Hole>> = BTreeMap::new();
         for hole in freed.holes {
             by_segment.entry(hole.segment).or_default().push(hole);
@@ -82,6 +90,7 @@ impl Sweeper {
                 }
             }
         }
+        drop(paused);
         if let Err(error) = change.apply(false) {
             warn!(%error, "holes could not be struck off the list; the next start punches them again");
         }
