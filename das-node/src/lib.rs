@@ -3,10 +3,14 @@
 //! ```text
 //!  das_store ──► api::rpc ──► store ──► storage ──► signer ──► answer
 //!                (hex, JSON)  (checks)  (on disk)   (BLS)
-//!  GET ──► api::rest ──► retrieve ──► cache, storage, other servers
+//!                                         │ noted in the same change
+//!                                         └──► archive (an object store)
+//!  GET ──► api::rest ──► retrieve ──► cache, storage, shared_cache, archive, other servers
 //! ```
 
 pub mod api;
+pub mod archive;
+pub(crate) mod breaker;
 pub mod clock;
 pub mod custody;
 pub mod damage;
@@ -19,6 +23,7 @@ pub mod options;
 pub mod peer;
 pub mod policy;
 pub mod retrieve;
+pub mod shared_cache;
 pub mod storage;
 pub mod store;
 

@@ -9,6 +9,7 @@ use das_common::erasure::Code;
 use super::index::LogEnd;
 use super::*;
 
+mod archived;
 mod forms;
 mod measure;
 mod model;
