@@ -26,6 +26,12 @@ const PROBE_ROUND: Duration = Duration::from_secs(10);
 /// A batch as Nitro's server prints it takes up to so many times its length.
 const PRINTED_GROWTH: u64 = 4;
 
+/// The providers' codes of a bucket that is not there, which have the same status as an object that is not, ...
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
+/// ... and of refusals, where the library does not tell them from other errors.
+const REFUSALS: [&str; 5] =
+    ["NoSuchBucket", "ContainerNotFound", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"];
+
 /// How long and how large.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
@@ -103,12 +109,13 @@ impl Bucket {
     }
 
     fn failed(&self, error: &Error) -> ArchiveError {
+        let reason = whole_text(error);
         // What is missing where something is written is the bucket.
         let refused = matches!(
             error,
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::NotFound { .. }
-        );
-        ArchiveError::Failed { archive: self.name.clone(), reason: whole_text(error), refused }
+        ) || REFUSALS.iter().any(|code| reason.contains(code));
+        ArchiveError::Failed { archive: self.name.clone(), reason, refused }
     }
 
     /// The batch of this name, or of this flat hash, for somebody who waits for it.
@@ -157,7 +164,7 @@ impl Bucket {
         let wrong = || ArchiveError::WrongBytes { archive: self.name.clone(), hash: *hash };
         let found = match self.store.get(&self.path_of(hash)).await {
             Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error @ Error::NotFound { .. }) if !is_bucket_missing(&error) => return Ok(None),
             Err(error) => return Err(self.failed(&error)),
         };
         let growth = if self.printed { PRINTED_GROWTH } else { 1 };
@@ -230,7 +237,7 @@ impl Bucket {
         };
         let outcome = match tokio::time::timeout(self.limits.timeout, asked).await {
             Ok(outcome) => {
-                self.reach.set_bucket_missing(matches!(outcome, Err(Error::NotFound { .. })));
+                self.reach.set_bucket_missing(outcome.as_ref().is_err_and(is_bucket_missing));
                 outcome.map_err(|error| self.failed(&error))
             }
             Err(_) => Err(self.late(self.limits.timeout)),
@@ -242,6 +249,12 @@ impl Bucket {
         let reason = "there is no such bucket".to_owned();
         ArchiveError::Failed { archive: self.name.clone(), reason, refused: true }
     }
+}
+
+/// Whether it is not the object that is missing.
+fn is_bucket_missing(error: &Error) -> bool {
+    let text = whole_text(error);
+    NO_BUCKET.iter().any(|code| text.contains(code))
 }
 
 /// The batch, if these bytes are it: as they are, or as Nitro's server writes batches to Google's buckets, numbers in
