@@ -163,7 +163,7 @@ impl SharedCache {
         }
         let (cache, hash) = (self.clone(), *hash);
         let checked = tokio::task::spawn_blocking(move || {
-            let value = cache.0.tags.verify(Bytes::from(value))?;
+            let value = cache.0.tags.verify(&Bytes::from(value))?;
             VerifiedBatch::check(value, &hash).ok()
         });
         match checked.await.ok().flatten() {
@@ -377,7 +377,7 @@ impl Tags {
     }
 
     /// The batch, if the tag is right.
-    fn verify(&self, value: Bytes) -> Option<Bytes> {
+    fn verify(&self, value: &Bytes) -> Option<Bytes> {
         let length = value.len().checked_sub(TAG)?;
         let right = self.tag(&value[..length]).ct_eq(&value[length..]);
         bool::from(right).then(|| value.slice(..length))
@@ -398,14 +398,14 @@ mod tests {
         let counting = Tags::new(std::array::from_fn(|i| i as u8));
         let expected = "8c40d786127db9d3dcf21804e9bce64645781cdf6c94b7dda365889472b82ff3";
         assert_eq!(const_hex::encode(counting.tag(&[7; 1000])), expected);
-        assert_eq!(tags.verify(value.clone().into()).unwrap(), "Hi There");
+        assert_eq!(tags.verify(&value.clone().into()).unwrap(), "Hi There");
         for at in 0..value.len() {
             let mut wrong = value.clone();
             wrong[at] ^= 1;
-            assert!(tags.verify(wrong.into()).is_none(), "byte {at}");
+            assert!(tags.verify(&wrong.into()).is_none(), "byte {at}");
         }
-        assert!(tags.verify(value[..31].to_vec().into()).is_none());
-        assert!(Tags::new([0x0c; 32]).verify(value.into()).is_none());
-        assert_eq!(tags.verify(tags.sign(b"").into()).unwrap(), "");
+        assert!(tags.verify(&value[..31].to_vec().into()).is_none());
+        assert!(Tags::new([0x0c; 32]).verify(&value.into()).is_none());
+        assert_eq!(tags.verify(&tags.sign(b"").into()).unwrap(), "");
     }
 }

@@ -1,7 +1,7 @@
 //! The archive on object storage and the shared cache, with real processes, an S3 server and a Redis.
 
 // Helpers of tests fail like tests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod archive {
     mod cache;

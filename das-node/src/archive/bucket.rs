@@ -173,7 +173,7 @@ impl Bucket {
         }
         let bytes = found.bytes().await.map_err(|error| self.failed(&error))?;
         let (hash, printed) = (*hash, self.printed);
-        let checked = tokio::task::spawn_blocking(move || check(bytes, &hash, printed)).await;
+        let checked = tokio::task::spawn_blocking(move || check(&bytes, &hash, printed)).await;
         checked.ok().flatten().map(Some).ok_or_else(wrong)
     }
 
@@ -259,10 +259,10 @@ fn is_bucket_missing(error: &Error) -> bool {
 
 /// The batch, if these bytes are it: as they are, or as Nitro's server writes batches to Google's buckets, numbers in
 /// brackets.
-fn check(bytes: Bytes, hash: &DataHash, printed: bool) -> Option<VerifiedBatch> {
+fn check(bytes: &Bytes, hash: &DataHash, printed: bool) -> Option<VerifiedBatch> {
     match VerifiedBatch::check(bytes.clone(), hash) {
         Ok(batch) => Some(batch),
-        Err(_) if printed => VerifiedBatch::check(parse_printed(&bytes)?.into(), hash).ok(),
+        Err(_) if printed => VerifiedBatch::check(parse_printed(bytes)?.into(), hash).ok(),
         Err(_) => None,
     }
 }
@@ -298,11 +298,11 @@ mod tests {
         let hash = DataHash::of(&batch);
         let printed: Vec<_> = batch.iter().map(u8::to_string).collect();
         let printed = Bytes::from(format!("[{}]\n", printed.join(" ")));
-        assert_eq!(check(batch.clone(), &hash, false).unwrap().bytes(), &batch);
-        assert_eq!(check(printed.clone(), &hash, true).unwrap().bytes(), &batch);
-        assert!(check(printed, &hash, false).is_none());
+        assert_eq!(check(&batch, &hash, false).unwrap().bytes(), &batch);
+        assert_eq!(check(&printed, &hash, true).unwrap().bytes(), &batch);
+        assert!(check(&printed, &hash, false).is_none());
         for wrong in ["", "[1 2", "[256]", "[-1]", "[1 x]", "\u{fffd}"] {
-            assert!(check(Bytes::from_static(wrong.as_bytes()), &hash, true).is_none(), "{wrong}");
+            assert!(check(&Bytes::from_static(wrong.as_bytes()), &hash, true).is_none(), "{wrong}");
         }
         assert_eq!(parse_printed(b"[]\n"), Some(Vec::new()));
     }

@@ -189,7 +189,7 @@ impl Uploader {
                 }
             }
             Err(error) => {
-                drop(waiter.send(Err(ArchiveError::Unreadable { hash, reason: error.to_string() })))
+                drop(waiter.send(Err(ArchiveError::Unreadable { hash, reason: error.to_string() })));
             }
         }
     }
