@@ -160,7 +160,7 @@ fn a_node_that_reads_from_an_archive_needs_neither_disk_nor_key_and_shows_no_sec
     assert!(!format!("{:?}", loaded.options).contains("hidden"));
     match outcome(&format!("{s3} --conf.dump")) {
         Ok(Outcome::Print(text)) => {
-            assert!(text.contains("s3-storage") && !text.contains("hidden"), "{text}")
+            assert!(text.contains("s3-storage") && !text.contains("hidden"), "{text}");
         }
         other => panic!("{other:?}"),
     }
