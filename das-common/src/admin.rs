@@ -61,7 +61,7 @@ pub enum Form {
     Absent,
     /// Whole.
     Whole,
-    /// As shards only.
+    /// Not whole: as shards, or in the archive.
     Shards,
 }
 

@@ -281,6 +281,7 @@ async fn get_batch(
         Lookup::Found(batch) => return Ok(batch.into_bytes()),
         Lookup::Absent => return Err(Failure::Absent),
         Lookup::Damaged => "its bytes on the disk are damaged",
+        Lookup::Archived { .. } => "it is in the archive only",
         Lookup::Sharded { .. } => "only a shard of it is here",
     };
     let Some(retrieve) = &admin.retrieve else {

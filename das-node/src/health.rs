@@ -10,17 +10,21 @@ use das_common::fault;
 use das_common::telemetry::names;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::unix_time;
 use crate::policy::RetentionPolicy;
 use crate::storage::BatchStore;
+use crate::storage::index::Errand;
 
 /// What a probe found out about the disk is good for so long.
 const PROBE_AGE: Duration = Duration::from_secs(5);
 /// A disk that has not answered a probe by then takes no stores.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Batches that wait for their upload are counted up to this.
+const MOST_COUNTED: usize = 10_000;
 
 /// A look at the disk, which may still be under way: a disk can hang for longer than anybody waits.
 #[derive(Clone)]
@@ -37,7 +41,10 @@ impl Probe {
 
 /// Watches the parts of a member.
 pub struct Health {
-    store: Arc<BatchStore>,
+    /// None: a node that only reads from an archive.
+    store: Option<Arc<BatchStore>>,
+    /// What is in the archive, by its name.
+    archive: Option<String>,
     alarms: Alarms,
     reserve_bytes: u64,
     policy: RetentionPolicy,
@@ -62,7 +69,7 @@ pub struct Identity {
 impl Health {
     /// Puts the parts together.
     pub fn new(
-        store: Arc<BatchStore>,
+        store: Option<Arc<BatchStore>>,
         alarms: Alarms,
         reserve_bytes: u64,
         policy: RetentionPolicy,
@@ -71,7 +78,24 @@ impl Health {
         let Identity { public_key, keyset_hash } = identity;
         let (followed, probe) = (OnceLock::new(), Mutex::new(None));
         let started = unix_time();
-        Self { store, alarms, reserve_bytes, policy, public_key, keyset_hash, started, followed, probe }
+        let archive = None;
+        Self {
+            store,
+            archive,
+            alarms,
+            reserve_bytes,
+            policy,
+            public_key,
+            keyset_hash,
+            started,
+            followed,
+            probe,
+        }
+    }
+
+    /// Says which archive there is.
+    pub fn with_archive(self, archive: Option<String>) -> Self {
+        Self { archive, ..self }
     }
 
     /// From now on the status says how far the chain was followed.
@@ -125,17 +149,20 @@ impl Health {
     }
 
     fn look_at_disk(&self) -> Result<(), String> {
-        let free = self.store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
+        let Some(store) = &self.store else {
+            return Err("there is no disk to store on: this node reads from an archive".into());
+        };
+        let free = store.free_bytes().map_err(|error| format!("the disk cannot be asked: {error}"))?;
         metrics::gauge!(names::DISK_FREE_BYTES).set(free as f64);
         // Above the reserve there may still be less than one more batch needs.
-        let needed = self.store.lacking_bytes().unwrap_or(0).max(self.reserve_bytes);
+        let needed = store.lacking_bytes().unwrap_or(0).max(self.reserve_bytes);
         if free < needed {
             let text = format!("{free} bytes are free, {needed} are needed with the reserve");
             self.alarms.raise_fault(fault::STORE_DISK_FULL, text.clone());
             return Err(text);
         }
         self.alarms.clear(fault::STORE_DISK_FULL.code);
-        match self.store.probe() {
+        match store.probe() {
             Ok(()) => {
                 self.alarms.clear(fault::STORE_WRITE.code);
                 Ok(())
@@ -150,9 +177,16 @@ impl Health {
 
     /// Publishes what the store holds. Blocks for as long as the disk does.
     pub fn measure(&self) {
-        self.store.index().measure();
-        metrics::gauge!(names::STORED_BATCHES).set(self.store.index().estimated_batches() as f64);
-        if let Ok(segments) = self.store.index().segments() {
+        let Some(store) = &self.store else { return };
+        store.index().measure();
+        metrics::gauge!(names::STORED_BATCHES).set(store.index().estimated_batches() as f64);
+        if self.archive.is_some()
+            && let Ok(archived) = store.archived()
+        {
+            metrics::gauge!(names::ARCHIVED_BATCHES).set(archived.batches as f64);
+            metrics::gauge!(names::ARCHIVED_BYTES).set(archived.bytes as f64);
+        }
+        if let Ok(segments) = store.index().segments() {
             let live: u64 = segments.iter().map(|(_, segment)| segment.live_bytes).sum();
             metrics::gauge!(names::STORED_BYTES).set(live as f64);
         }
@@ -160,7 +194,21 @@ impl Health {
 
     /// Whether reads can be answered.
     pub fn can_serve(&self) -> Result<(), String> {
-        self.store.check_index().map_err(|error| error.to_string())
+        let Some(store) = &self.store else { return Ok(()) };
+        store.check_index().map_err(|error| error.to_string())
+    }
+
+    fn archive_status(&self, name: &str) -> Value {
+        let only = self.store.as_ref().and_then(|store| store.archived().ok()).unwrap_or_default();
+        let waiting = self.store.as_ref().and_then(|store| {
+            store.index().notes(Errand::Upload, None, MOST_COUNTED).ok().map(|notes| notes.len())
+        });
+        json!({
+            "where": name,
+            "onlyThereBatches": only.batches,
+            "onlyThereBytes": only.bytes,
+            "waitingForUpload": waiting,
+        })
     }
 
     /// Has it a key to sign with?
@@ -177,7 +225,7 @@ impl Health {
     pub async fn status(self: &Arc<Self>) -> NodeStatus {
         let can_store = self.can_store().await;
         let can_serve = self.can_serve();
-        let disk = self.store.disk().ok();
+        let disk = self.store.as_ref().and_then(|store| store.disk().ok());
         NodeStatus {
             program: "das-node",
             version: env!("CARGO_PKG_VERSION"),
@@ -192,10 +240,11 @@ impl Health {
             reasons: [can_store, can_serve].into_iter().filter_map(Result::err).collect(),
             expiration_policy: self.policy.expiration().name(),
             max_retention_seconds: self.policy.max_retention.as_secs(),
-            batches: self.store.index().estimated_batches(),
+            batches: self.store.as_ref().map(|store| store.index().estimated_batches()),
             disk_free_bytes: disk.map(|disk| disk.free),
             disk_total_bytes: disk.map(|disk| disk.total),
             disk_reserve_bytes: self.reserve_bytes,
+            archive: self.archive.as_ref().map(|name| self.archive_status(name)),
             chain: self.followed.get().map(|index| service::status(&**index)),
             alarms: self.alarms.list(),
         }
@@ -232,14 +281,16 @@ pub struct NodeStatus {
     pub expiration_policy: &'static str,
     /// The longest that it promises to keep a batch.
     pub max_retention_seconds: u64,
-    /// Batches in the store, about.
-    pub batches: u64,
+    /// Batches in the store, about; none without a disk.
+    pub batches: Option<u64>,
     /// Bytes free on the disk of the store.
     pub disk_free_bytes: Option<u64>,
     /// Bytes of that disk.
     pub disk_total_bytes: Option<u64>,
     /// Bytes that stores leave free.
     pub disk_reserve_bytes: u64,
+    /// What is in the archive; none where there is none.
+    pub archive: Option<Value>,
     /// How far the contract was followed; none where it is not.
     pub chain: Option<Value>,
     /// The alarms that are raised.
@@ -266,7 +317,7 @@ mod tests {
         let store = Arc::new(BatchStore::open(&options).unwrap());
         let policy = RetentionPolicy { max_retention: Duration::from_secs(60), delete_expired: false };
         let identity = Identity { public_key: public_key.map(Into::into), keyset_hash: None };
-        Arc::new(Health::new(store, Alarms::new(), 0, policy, identity))
+        Arc::new(Health::new(Some(store), Alarms::new(), 0, policy, identity))
     }
 
     #[tokio::test]
@@ -275,7 +326,7 @@ mod tests {
         let health = health(&directory, None);
         assert!(health.can_store().await.unwrap_err().contains("no key"));
         assert!(health.alarms.list().is_empty());
-        health.store.index().failures.store(1, Ordering::Relaxed);
+        health.store.as_ref().unwrap().index().failures.store(1, Ordering::Relaxed);
         health.doubt();
         assert!(health.can_store().await.unwrap_err().contains("no writes"));
         assert!(health.alarms.is_raised(fault::STORE_WRITE.code));
@@ -286,7 +337,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let health = health(&directory, Some("a key"));
         assert_eq!(health.can_store().await, Ok(()));
-        health.store.index().failures.store(1, Ordering::Relaxed);
+        health.store.as_ref().unwrap().index().failures.store(1, Ordering::Relaxed);
         health.doubt();
         assert!(health.can_store().await.is_err());
         assert!(health.alarms.is_raised(fault::STORE_WRITE.code));

@@ -3,11 +3,15 @@
 //! ```text
 //!  das_store ──► api::rpc ──► store ──► storage ──► signer ──► answer
 //!                (hex, JSON)  (checks)  (on disk)   (BLS)
-//!  GET ──► api::rest ──► retrieve ──► cache, storage, other servers
+//!                                         │ noted in the same change
+//!                                         └──► archive (an object store)
+//!  GET ──► api::rest ──► retrieve ──► cache, storage, shared_cache, archive, other servers
 //! ```
 
 pub mod admin;
 pub mod api;
+pub mod archive;
+pub(crate) mod breaker;
 pub mod clock;
 pub mod custody;
 pub mod damage;
@@ -22,6 +26,7 @@ pub mod page;
 pub mod peer;
 pub mod policy;
 pub mod retrieve;
+pub mod shared_cache;
 pub mod storage;
 pub mod store;
 

@@ -41,6 +41,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::api::{ChunkedStores, DasMethods, RestPort, metrics_router};
+use crate::archive::ConnectError;
 use crate::custody::{Custody, CustodyError};
 use crate::expiry::{self, ClockWatch};
 use crate::health::{Health, Identity};
@@ -48,12 +49,15 @@ use crate::options::NodeOptions;
 use crate::peer::{AddressError, PeerError, PeerHandle, PeerKeyFileError};
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Fetched, Retrieve, Times};
+use crate::shared_cache::CacheError;
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::{StorePath, StoresUnderWay};
 
+mod archive;
 mod chain;
 mod custody;
 mod dashboard;
+mod reader;
 
 /// Chunked stores that nothing arrives for are looked for this often.
 const IDLE_ROUND: Duration = Duration::from_secs(5);
@@ -124,6 +128,30 @@ pub enum StartError {
     /// The dashboard.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Dashboard(#[from] DashboardError),
+    /// The archive's options.
+    #[error(transparent)]
+    Archive(#[from] ConnectError),
+    /// Batches are in an archive that is not named any more.
+    #[error("--archive.url: {batches} batches are in {archive} only, and no archive is named")]
+    ArchiveGone {
+        /// How many.
+        batches: u64,
+        /// Where.
+        archive: String,
+    },
+    /// Batches are in another archive than the one that is named.
+    #[error("--archive.accept-move: {batches} batches are in {archive} only, and now {now} is named")]
+    ArchiveMoved {
+        /// How many.
+        batches: u64,
+        /// Where.
+        archive: String,
+        /// What is named.
+        now: String,
+    },
+    /// The shared cache.
+    #[error("--data-availability.redis-cache: {0}")]
+    Cache(#[from] CacheError),
     /// A port.
     #[error("--{option}: cannot listen on {address}: {source}")]
     Bind {
@@ -153,6 +181,8 @@ impl Coded for StartError {
             Self::NotMember { .. } => fault::KEY_NOT_MEMBER,
             Self::Storage(error) => error.fault(),
             Self::Dashboard(_) => fault::CONFIG_VALUE,
+            Self::Archive(_) | Self::ArchiveGone { .. } | Self::ArchiveMoved { .. } => fault::ARCHIVE_OPTIONS,
+            Self::Cache(_) => fault::CONFIG_VALUE,
             Self::Bind { .. } => fault::NET_BIND,
         }
     }
@@ -197,7 +227,8 @@ impl fmt::Display for Bound {
 /// A running member or mirror.
 pub struct Node {
     bound: Bound,
-    store: Arc<BatchStore>,
+    /// None: a node that only reads from an archive.
+    store: Option<Arc<BatchStore>>,
     custody: Option<Custody>,
     peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
@@ -221,6 +252,7 @@ impl Node {
         };
         warn_of_nitro_files(&files.data_dir);
         let store = Arc::new(BatchStore::open(&storage)?);
+        let bucket = archive::open(options, Some(&store))?;
         if let (Some(committee), Some(signer)) = (&committee, &signer) {
             let former = || custody::former_committees(&store, options, committee);
             check_member(&options.committee.file, committee, former, signer.public_key())?;
@@ -231,20 +263,24 @@ impl Node {
         let chain = ParentChain::of(&options.parent_chain, &files.data_dir.join("chain"), &alarms).await?;
         let signers = Arc::new(load_signers(options, chain.as_ref())?);
         let retrieve = Retrieve::new(
-            Arc::clone(&store),
+            Some(Arc::clone(&store)),
             load_fallback(options, &stop)?,
             options.data_availability.local_cache.max_bytes.0,
             fetched(signer.as_deref(), &storage, files.max_retention),
             alarms.clone(),
             Times::default(),
         );
-        let health = Arc::new(Health::new(
-            Arc::clone(&store),
+        let archiving =
+            archive::Base { options, store: Some(&store), retrieve: &retrieve, alarms: &alarms, stop: &stop };
+        let archive = archive::start(&archiving, bucket)?;
+        let health = Health::new(
+            Some(Arc::clone(&store)),
             alarms.clone(),
             storage.reserve_bytes,
             policy,
             identity(signer.as_deref()),
-        ));
+        );
+        let health = Arc::new(health.with_archive(archive.name));
 
         let clock = ClockWatch::start(Arc::clone(&store), alarms.clone(), files.accept_clock)?;
         let stores = StoresUnderWay::default();
@@ -298,16 +334,19 @@ impl Node {
 
         let bound = Bound { peers: peers.is_some(), ..Bound::default() };
         let servers = JoinSet::new();
-        let mut node = Self { bound, store, custody, peers, servers, background, stop };
+        let mut node =
+            Self { bound, store: Some(Arc::clone(&store)), custody, peers, servers, background, stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
-                Arc::clone(&node.store),
+                Arc::clone(&store),
                 Arc::clone(&signers),
                 signer,
                 policy.max_retention,
                 retrieve.damage(),
             )
-            .with_custody(stores, node.custody.clone());
+            .with_custody(stores, node.custody.clone())
+            .with_archive(archive.required)
+            .with_shared_cache(retrieve.shared());
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
@@ -323,7 +362,7 @@ impl Node {
             node.bound.explorer = Some(node.serve(address, router, options));
         }
         if options.admin.socket {
-            let admin = Admin::of_store(Arc::clone(&node.store), node.stop.clone());
+            let admin = Admin::of_store(Arc::clone(&store), node.stop.clone());
             node.open_socket(admin.of_node(retrieve.clone(), node.custody.clone()), options);
         }
         if options.enable_rest {
@@ -425,6 +464,9 @@ impl Server for Node {
     }
 
     async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        if options.is_read_node() {
+            return reader::open(options, metrics).await;
+        }
         Self::open(options, metrics).await
     }
 
@@ -449,7 +491,7 @@ impl Server for Node {
         {
             warn!("custody did not end in order; nothing that was stated is lost");
         }
-        let store = self.store;
+        let Some(store) = self.store else { return };
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
             warn!("the store could not be closed in order; nothing that was signed is lost");
         }

@@ -4,6 +4,7 @@
 //! checked against this tree). What we do not need is in `replaced`: accepted, with a line that says what replaces
 //! it.
 
+pub(crate) mod archive;
 mod check;
 mod custody;
 mod peer;
@@ -21,6 +22,7 @@ use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
 use das_keys::options::KeyOptions;
 
+pub use archive::{ArchiveOptions, GoogleCloudStorageOptions, RedisCacheOptions, S3StorageOptions};
 pub use custody::CustodySettings;
 pub use peer::PeerSection;
 
@@ -71,6 +73,10 @@ options! {
         /// Cold batches as shards over the committee.
         custody: CustodySettings,
 
+        ["Archive"]
+        /// Every batch in an object store too.
+        archive: ArchiveOptions,
+
         ["Peers"]
         /// The connections to the other members of the committee.
         peer: PeerSection,
@@ -111,6 +117,14 @@ options! {
         local_file_storage: LocalFileStorageOptions,
         /// Batches kept in memory.
         local_cache: LocalCacheOptions,
+        /// A cache that several servers share.
+        redis_cache: RedisCacheOptions,
+
+        ["Archive"]
+        /// Batches on S3 and what speaks its language.
+        s3_storage: S3StorageOptions,
+        /// Batches on Google Cloud Storage.
+        google_cloud_storage: GoogleCloudStorageOptions,
 
         ["Who may store"]
         /// Public key of a further signer whose store requests are accepted: 0x and the hex of the uncompressed

@@ -80,11 +80,11 @@ impl View for Page {
     fn title(&self) -> String {
         self.name
             .clone()
-            .unwrap_or_else(|| if self.health.is_member() { "Member" } else { "Mirror" }.to_owned())
+            .unwrap_or_else(|| if self.health.is_member() { "Member" } else { "Read node" }.to_owned())
     }
 
     fn subtitle(&self) -> String {
-        let role = if self.health.is_member() { "committee member" } else { "mirror" };
+        let role = if self.health.is_member() { "committee member" } else { "no key, serves reads" };
         format!("{role} · das-node {}", env!("CARGO_PKG_VERSION"))
     }
 
@@ -170,7 +170,7 @@ fn tiles(status: &NodeStatus, custody: Option<&CustodyReport>) -> Markup {
                 (tile(stores, "Takes stores", stores_word, if status.can_store { "disk and key answer" } else { &reasons }))
             }
             (tile(serves, "Serves reads", serves_word, if status.can_serve { "the index answers" } else { &reasons }))
-            (tile(State::Plain, "Batches", &status.batches.to_string(), &format!("kept {}", status.expiration_policy)))
+            @if let Some(batches) = status.batches { (tile(State::Plain, "Batches", &batches.to_string(), status.expiration_policy)) }
             @if let (Some(free), Some(all)) = (status.disk_free_bytes, status.disk_total_bytes) {
                 @let state = if free < status.disk_reserve_bytes { State::Bad } else if free < all / 10 { State::Waits } else { State::Good };
                 (tile(state, "Free on disk", &bytes(free as f64), &format!("of {}, {} are a reserve", bytes(all as f64), bytes(status.disk_reserve_bytes as f64))))

@@ -5,6 +5,8 @@
 //! - When [`BatchStore::put_shards`] returns `Ok`, the shards do too. A whole copy is dropped only when a shard is there:
 //!   at every instant, after any crash, the batch is here whole or as a shard.
 //! - What [`BatchStore::get`] returns was hashed on its way from the disk and has the name that was asked for.
+//! - Where there is an archive, every batch that is written is noted for upload in the same change of the index, and a
+//!   payload that was dropped in its favour is still known ([`Lookup::Archived`]).
 //! - A batch is gone only after [`BatchStore::expire`] was called with a time beyond the latest timeout ever given
 //!   for it.
 //!
@@ -25,6 +27,7 @@ use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+mod archived;
 pub mod backup;
 mod certificates;
 mod error;
@@ -75,6 +78,11 @@ pub enum Lookup<T> {
     Absent,
     /// It is in the index, but the bytes on disk are not those of this hash.
     Damaged,
+    /// It is in the archive only.
+    Archived {
+        /// The name that it is stored under, as for `Sharded`.
+        hash: DataHash,
+    },
     /// Only shards of it are here.
     Sharded {
         /// The name that it is stored under: of a batch asked for by its flat hash, the tree form of that.
@@ -208,6 +216,7 @@ impl BatchStore {
                 Lookup::Found(batch) => Lookup::Found(make(batch)),
                 Lookup::Absent => Lookup::Absent,
                 Lookup::Damaged => Lookup::Damaged,
+                Lookup::Archived { hash } => Lookup::Archived { hash },
                 Lookup::Sharded { hash } => Lookup::Sharded { hash },
             })
         })
@@ -227,6 +236,9 @@ impl BatchStore {
         let mut damaged = false;
         for _ in 0..2 {
             let Some(record) = self.index.batch(&hash)? else { return Ok(Lookup::Absent) };
+            if record.is_archived() {
+                return Ok(Lookup::Archived { hash });
+            }
             let Some(place) = record.place() else { return Ok(Lookup::Sharded { hash }) };
             match self.read(&place) {
                 Ok(payload) => {

@@ -2,7 +2,8 @@
 //!
 //! A store is answered with a signature only after, in this order: the request's own signature was checked, its
 //! timeout was checked, the batch was hashed (once), and batch and timeout are on disk, synced. A request that fails
-//! one of these leaves nothing behind.
+//! one of these leaves nothing behind. Where `archive.required` says so, the batch is in the archive by then too; one that
+//! does not come there in time stays on disk and is not signed for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,9 +21,11 @@ use das_common::wire::{StoreResult, texts};
 use metrics::{Histogram, histogram};
 use thiserror::Error;
 
+use crate::archive::{Archive, ArchiveError};
 use crate::clock::unix_time;
 use crate::custody::Custody;
 use crate::damage::Damage;
+use crate::shared_cache::SharedCache;
 use crate::storage::{BatchStore, PutOutcome, StorageError};
 
 /// The signers mask of a member's own answer: it is the only key of its own keyset.
@@ -51,6 +54,9 @@ pub enum StoreError {
     /// The disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The archive, where nothing is signed for that is not there.
+    #[error("{0}; {cure}", cure = _0.fault())]
+    Archive(#[from] ArchiveError),
     /// The key. The caller is told what can be done, as nobody at the member may be looking.
     #[error("{0}; {cure}", cure = _0.fault())]
     Sign(#[from] SignError),
@@ -64,7 +70,21 @@ impl Coded for StoreError {
             Self::Storage(error) if error.is_disk_full() => fault::STORE_DISK_FULL,
             Self::Storage(StorageError::Closed) => fault::NET_SHUTTING_DOWN,
             Self::Storage(_) => fault::STORE_WRITE,
+            Self::Archive(error) => error.fault(),
             Self::Sign(error) => error.fault(),
+        }
+    }
+}
+
+impl Coded for ArchiveError {
+    fn fault(&self) -> &'static Fault {
+        match self {
+            Self::Failed { refused: true, .. } => fault::ARCHIVE_REFUSED,
+            Self::Failed { .. } | Self::Late { .. } | Self::LeftAlone { .. } => fault::ARCHIVE_UNREACHABLE,
+            Self::WrongBytes { .. } => fault::ARCHIVE_WRONG,
+            Self::Unreadable { .. } => fault::READ_CORRUPT,
+            Self::Lost { .. } => fault::ARCHIVE_LOST,
+            Self::NotInTime { .. } => fault::ARCHIVE_STORE,
         }
     }
 }
@@ -135,6 +155,9 @@ pub struct StorePath {
     stages: Stages,
     under_way: StoresUnderWay,
     custody: Option<Custody>,
+    /// Waited for, for so long.
+    archive: Option<(Archive, Duration)>,
+    shared: Option<SharedCache>,
 }
 
 /// Times of the stages.
@@ -142,6 +165,7 @@ struct Stages {
     authorize: Histogram,
     hash: Histogram,
     write: Histogram,
+    archive: Histogram,
     sign: Histogram,
 }
 
@@ -152,6 +176,7 @@ impl Stages {
             authorize: stage("authorize"),
             hash: stage("hash"),
             write: stage("write"),
+            archive: stage("archive"),
             sign: stage("sign"),
         }
     }
@@ -168,12 +193,34 @@ impl StorePath {
     ) -> Self {
         let keyset_hash = Keyset::single(signer.public_key().clone()).hash();
         let (stages, under_way) = (Stages::new(), StoresUnderWay::default());
-        Self { store, signers, signer, max_retention, damage, keyset_hash, stages, under_way, custody: None }
+        Self {
+            store,
+            signers,
+            signer,
+            max_retention,
+            damage,
+            keyset_hash,
+            stages,
+            under_way,
+            custody: None,
+            archive: None,
+            shared: None,
+        }
     }
 
     /// Counts its stores here, and nudges custody after each.
     pub fn with_custody(self, under_way: StoresUnderWay, custody: Option<Custody>) -> Self {
         Self { under_way, custody, ..self }
+    }
+
+    /// Signs only for what is in the archive, for which a store waits so long.
+    pub fn with_archive(self, archive: Option<(Archive, Duration)>) -> Self {
+        Self { archive, ..self }
+    }
+
+    /// Puts what is stored into a cache that others read from too.
+    pub fn with_shared_cache(self, shared: Option<SharedCache>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Stores a batch for whoever signed the request.
@@ -200,6 +247,14 @@ impl StorePath {
         let hashed = Instant::now();
         let outcome = self.store.put(&batch, timeout, now).await?;
         let written = Instant::now();
+        if let Some((archive, within)) = &self.archive {
+            archive.ensure(batch.hash(), *within).await?;
+            self.stages.archive.record(written.elapsed());
+        }
+        if let Some(shared) = &self.shared {
+            shared.put(&batch);
+        }
+        let archived = Instant::now();
         if let Some(custody) = &self.custody {
             custody.arrived(batch.bytes().len() as u64);
         }
@@ -211,7 +266,7 @@ impl StorePath {
         let signature = self.signer.sign(word).await?;
         self.stages.hash.record(hashed - begun);
         self.stages.write.record(written - hashed);
-        self.stages.sign.record(written.elapsed());
+        self.stages.sign.record(archived.elapsed());
         Ok(StoreResult {
             data_hash: *batch.hash().as_bytes(),
             timeout,

@@ -498,6 +498,44 @@ faults! {
     cause: "it was interrupted, so that not everything is there";
     cure: "run dastool restore again with the same backup";
 
+    ["Archive"]
+    ARCHIVE_UNREACHABLE = "DAS-ARCHIVE-001": "the archive cannot be reached";
+    cause: "the object store, or the way to it, has failed for longer than archive.alarm-after";
+    cure: "see the message; stores go on (unless archive.required), uploads wait on this disk and go on by themselves";
+
+    ARCHIVE_REFUSED = "DAS-ARCHIVE-002": "the archive refuses us";
+    cause: "wrong credentials, no right to this bucket, or no such bucket";
+    cure: "check the options that the message names, and that the role may list, get, put and delete below the prefix";
+
+    ARCHIVE_BEHIND = "DAS-ARCHIVE-003": "uploads to the archive are behind";
+    cause: "it is away, or takes less than is stored; batches wait on this disk, where nothing is lost";
+    cure: "see DAS-ARCHIVE-001 and 002; else raise archive.uploads-in-flight or look at the line to it";
+
+    ARCHIVE_WRONG = "DAS-ARCHIVE-004": "the archive has other bytes than were brought there";
+    cause: "somebody else writes under the same prefix, or the object store is damaged";
+    cure: "find out who wrote there; what is still on this disk is uploaded again by itself, what is not is read from other servers";
+
+    ARCHIVE_LOST = "DAS-ARCHIVE-005": "a batch that is only in the archive is not there";
+    cause: "somebody or a lifecycle rule of the bucket deleted it before its time";
+    cure: "bring the object back (versions of the bucket), or name other members in rest-aggregator.urls; a read that finds it ends the alarm";
+
+    ARCHIVE_STORE = "DAS-ARCHIVE-006": "a batch was stored and not signed for, because the archive did not take it in time";
+    cause: "archive.required is on, and the archive is away or slow";
+    cure: "bring it back, or turn archive.required off";
+
+    ARCHIVE_OPTIONS = "DAS-ARCHIVE-007": "there is no archive with these options";
+    cause: "an option is wrong, or batches are in the archive that was named before, and only there";
+    cure: "see the message; after all objects were copied to another place, --archive.accept-move takes it";
+
+    ["Shared cache"]
+    CACHE_UNREACHABLE = "DAS-CACHE-001": "the shared cache cannot be used";
+    cause: "the Redis of data-availability.redis-cache.url is away, slow, or refuses the password";
+    cure: "see the message; reads and stores go on without it, and it is used again by itself";
+
+    CACHE_WRONG = "DAS-CACHE-002": "entries of the shared cache are not right";
+    cause: "servers that share it have different keys (data-availability.redis-cache.key-config), or somebody tampers";
+    cure: "give all the same key; otherwise find out who can write there; such entries are not used";
+
     ["Programs"]
     PROGRAM_PANIC = "DAS-PROGRAM-001": "a part of the program ended unexpectedly";
     cause: "a mistake in the program; the request it worked on failed";

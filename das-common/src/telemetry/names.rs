@@ -23,11 +23,11 @@ pub const RPC_SECONDS: &str = "das_rpc_duration_seconds";
 pub const REST_SECONDS: &str = "das_rest_duration_seconds";
 /// Time of a store at this server, by `result` (ok, error) and `size` (the class of the batch, named by its upper end).
 pub const STORE_SECONDS: &str = "das_store_duration_seconds";
-/// Time of one stage of a store, by `stage` (authorize, hash, write, sign).
+/// Time of one stage of a store, by `stage` (authorize, hash, write, archive, sign).
 pub const STORE_STAGE_SECONDS: &str = "das_store_stage_duration_seconds";
 /// Time of a read at this server, by `result` and `size` as above.
 pub const READ_SECONDS: &str = "das_read_duration_seconds";
-/// Where reads found their batch, by `source` (cache, disk, remote, none).
+/// Where reads found their batch, by `source` (cache, disk, shared, archive, committee, remote, none).
 pub const READ_SOURCE: &str = "das_read_source_total";
 /// Errors answered, by `code` of the registry.
 pub const ERRORS: &str = "das_errors_total";
@@ -61,6 +61,30 @@ pub const DISK_FREE_BYTES: &str = "das_storage_free_bytes";
 pub const EXPIRED_BATCHES: &str = "das_storage_expired_total";
 /// Bytes in the cache of batches.
 pub const CACHE_BYTES: &str = "das_cache_bytes";
+/// What was asked of the shared cache, by `result` (hit, miss, wrong: without a right tag, failed, skipped: it is away).
+pub const SHARED_CACHE_READS: &str = "das_shared_cache_reads_total";
+/// What was put into the shared cache, by `result` (ok, failed, left out).
+pub const SHARED_CACHE_WRITES: &str = "das_shared_cache_writes_total";
+/// What was asked of the archive, by `result` (found, absent, wrong: other bytes, failed).
+pub const ARCHIVE_READS: &str = "das_archive_reads_total";
+/// Uploads and deletions at the archive, by `kind` (upload, delete) and `result` (ok, error).
+pub const ARCHIVE_ERRANDS: &str = "das_archive_errands_total";
+/// Bytes brought to the archive.
+pub const ARCHIVE_UPLOADED_BYTES: &str = "das_archive_uploaded_bytes_total";
+/// Time of one upload.
+pub const ARCHIVE_UPLOAD_SECONDS: &str = "das_archive_upload_duration_seconds";
+/// Batches that wait to be brought to the archive, counted up to 10000.
+pub const ARCHIVE_QUEUE: &str = "das_archive_queue";
+/// Seconds that the first of them has waited.
+pub const ARCHIVE_OLDEST_SECONDS: &str = "das_archive_oldest_upload_seconds";
+/// Whether the last attempt at the archive went well (1) or not (0).
+pub const ARCHIVE_UP: &str = "das_archive_up";
+/// Payloads that left this disk in favour of the archive.
+pub const ARCHIVE_DROPPED: &str = "das_archive_dropped_payloads_total";
+/// Batches that are in the archive only.
+pub const ARCHIVED_BATCHES: &str = "das_archive_only_batches";
+/// Bytes of those.
+pub const ARCHIVED_BYTES: &str = "das_archive_only_bytes";
 /// Chunked stores begun and not finished.
 pub const PENDING_MESSAGES: &str = "das_chunked_pending_messages";
 

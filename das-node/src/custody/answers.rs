@@ -127,7 +127,9 @@ async fn from_disk<T: Send + 'static>(
 pub(super) async fn whole(store: &Arc<BatchStore>, hash: DataHash) -> Option<PeerResponse> {
     match store.get(hash).await {
         Ok(Lookup::Found(batch)) => Some(PeerResponse::Whole(Some(batch.into_bytes().into()))),
-        Ok(Lookup::Absent | Lookup::Sharded { .. }) => Some(PeerResponse::Whole(None)),
+        Ok(Lookup::Absent | Lookup::Archived { .. } | Lookup::Sharded { .. }) => {
+            Some(PeerResponse::Whole(None))
+        }
         Ok(Lookup::Damaged) | Err(_) => None,
     }
 }

@@ -99,7 +99,7 @@ fn encode(
             shared.scrub.found(&hash);
             return failed;
         }
-        Ok(Lookup::Absent | Lookup::Sharded { .. }) => return failed,
+        Ok(Lookup::Absent | Lookup::Archived { .. } | Lookup::Sharded { .. }) => return failed,
         Err(error) => {
             warn!(%error, %hash, "a batch could not be read to encode it");
             return failed;

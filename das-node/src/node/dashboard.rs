@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use das_common::bls::PublicKey;
+use das_common::config::sections::given;
 use das_common::telemetry::MetricsHandle;
 use das_dashboard::Dashboard;
 
@@ -26,8 +27,10 @@ impl Node {
         let explorer = bound.map(|bound| if link.is_empty() { bound } else { link.clone() });
         let name = member_name(options, key)?;
         let page = Page::new(health, self.custody.clone(), name, explorer);
-        let folder = options.data_availability.local_file_storage.data_dir.join("dashboard");
-        let dashboard = Dashboard::open(page, metrics, Some(&folder))?;
+        // A node without a disk remembers nothing.
+        let folder =
+            given(&options.data_availability.local_file_storage.data_dir).map(|dir| dir.join("dashboard"));
+        let dashboard = Dashboard::open(page, metrics, folder.as_deref())?;
         let routes = dashboard.routes(self.stop.clone());
         self.background.spawn(dashboard.run(self.stop.clone()));
         Ok(routes)

@@ -18,6 +18,7 @@ pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     reading(options, &mut found);
     limits(options, &mut found);
     custody::check(options, &mut found);
+    super::archive::check(options, &mut found);
     following(options, &mut found);
     super::peer::problems(options, &mut found);
     found
@@ -67,11 +68,30 @@ fn storage(options: &NodeOptions, found: &mut Vec<Problem>) {
     let storage = &options.data_availability.local_file_storage;
     let no_dir = storage.data_dir.as_os_str().is_empty();
     if !storage.enable {
-        found.push(problem(
-            "data-availability.local-file-storage.enable",
-            "there is no storage",
-            "turn it on and give --data-availability.local-file-storage.data-dir",
-        ));
+        if options.enable_rpc || options.has_key() || !options.has_archive() {
+            found.push(problem(
+                "data-availability.local-file-storage.enable",
+                "there is no storage",
+                "turn it on and give --data-availability.local-file-storage.data-dir; only a node without a key that \
+                 reads from an archive needs none",
+            ));
+        }
+        for (option, on) in [
+            (
+                "data-availability.rest-aggregator.sync-to-storage.eager",
+                options.data_availability.rest_aggregator.sync.eager,
+            ),
+            ("explorer.enable", options.explorer.enable),
+            ("committee.file", !options.committee.file.as_os_str().is_empty()),
+        ] {
+            if on {
+                found.push(problem(
+                    option,
+                    "it needs a directory, and a node that only reads from an archive has none",
+                    "give --data-availability.local-file-storage.enable and .data-dir",
+                ));
+            }
+        }
     } else if no_dir {
         found.push(problem(
             "data-availability.local-file-storage.data-dir",

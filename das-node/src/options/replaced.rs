@@ -2,47 +2,8 @@
 
 use das_common::config::Replaced;
 
-const OBJECT_STORE: &str = "batches are kept in the directory data-availability.local-file-storage.data-dir only; back \
-    that up, or run mirrors (data-availability.rest-aggregator)";
-
 /// All of them, with what replaces them.
 pub(super) const REPLACED: &[Replaced] = &[
-    Replaced {
-        section: "data-availability.s3-storage",
-        options: &[
-            ("enable", "bool", "false"),
-            ("access-key", "string", ""),
-            ("bucket", "string", ""),
-            ("discard-after-timeout", "bool", "false"),
-            ("endpoint", "string", ""),
-            ("object-prefix", "string", ""),
-            ("region", "string", ""),
-            ("secret-key", "string", ""),
-        ],
-        by: OBJECT_STORE,
-    },
-    Replaced {
-        section: "data-availability.google-cloud-storage",
-        options: &[
-            ("enable", "bool", "false"),
-            ("access-token", "string", ""),
-            ("access-token-file", "string", ""),
-            ("bucket", "string", ""),
-            ("discard-after-timeout", "bool", "false"),
-            ("object-prefix", "string", ""),
-        ],
-        by: OBJECT_STORE,
-    },
-    Replaced {
-        section: "data-availability.redis-cache",
-        options: &[
-            ("enable", "bool", "false"),
-            ("expiration", "duration", "1h0m0s"),
-            ("key-config", "string", ""),
-            ("url", "string", ""),
-        ],
-        by: "the cache in memory (data-availability.local-cache) needs no server beside it",
-    },
     Replaced {
         section: "data-availability",
         options: &[("panic-on-error", "bool", "false")],

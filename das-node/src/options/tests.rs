@@ -71,6 +71,41 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
             "--rpc-server-body-limit 999999999",
             "--limits.max-request-memory: 256MiB is below the longest body allowed",
         ),
+        (
+            "--data-availability.s3-storage.enable",
+            "--data-availability.s3-storage.bucket: the archive is enabled and has no bucket",
+        ),
+        (
+            "--data-availability.s3-storage.enable --data-availability.s3-storage.access-key a",
+            "give both, or none",
+        ),
+        ("--data-availability.s3-storage.object-prefix /das/", "begins with a slash or has two in a row"),
+        (
+            "--data-availability.s3-storage.enable --archive.url file:///a",
+            "--archive.url (command line): data-availability.s3-storage.enable is given too",
+        ),
+        ("--archive.required", "--archive.required (command line): there is no archive"),
+        ("--archive.url file:///a --archive.read-only --archive.required", "the archive is only read"),
+        (
+            "--archive.url file:///a --archive.local-retention 1h --committee.file c",
+            "--archive.local-retention (command line): with a committee file, what is cold is kept as shards",
+        ),
+        (
+            "--archive.url file:///a --enable-rpc",
+            "only a node without a key that reads from an archive needs none",
+        ),
+        (
+            "--archive.url file:///a --enable-rest --explorer.enable",
+            "--explorer.enable (command line): it needs a directory",
+        ),
+        (
+            "--data-availability.redis-cache.enable",
+            "--data-availability.redis-cache.url: the shared cache is enabled and has no address",
+        ),
+        (
+            "--data-availability.redis-cache.enable --data-availability.redis-cache.key-config 12",
+            "give 32 bytes in hex: 64 digits",
+        ),
         ("--peer.listen 10.0.0.1:9879", "\"10.0.0.1:9879\" is no address in multiaddr notation"),
         ("--peer.listen /ip4/10.0.0.1/tcp/1/ws", "then /tcp/PORT or /udp/PORT/quic-v1; give a list such as"),
         ("--peer.listen /dns4/alice/tcp/1", "/dns4/alice/tcp/1 is not an address of this machine"),
@@ -112,6 +147,23 @@ fn a_contract_without_a_node_to_ask_would_refuse_every_store() {
     assert!(run(MEMBER).notices[0].contains("no signature verification method configured"));
     let open = run(&format!("{MEMBER} --data-availability.disable-signature-checking"));
     assert!(open.notices[0].contains("SIGNATURES ARE NOT CHECKED"));
+}
+
+#[test]
+fn a_node_that_reads_from_an_archive_needs_neither_disk_nor_key_and_shows_no_secret() {
+    let s3 = "--enable-rest --data-availability.s3-storage.enable --data-availability.s3-storage.bucket b \
+              --data-availability.s3-storage.access-key id --data-availability.s3-storage.secret-key hidden-one \
+              --data-availability.redis-cache.url redis://:hidden-two@h --data-availability.redis-cache.key-config hidden-three \
+              --data-availability.google-cloud-storage.access-token hidden-four";
+    let loaded = run(s3);
+    assert!(loaded.options.is_read_node() && loaded.options.has_archive());
+    assert!(!format!("{:?}", loaded.options).contains("hidden"));
+    match outcome(&format!("{s3} --conf.dump")) {
+        Ok(Outcome::Print(text)) => {
+            assert!(text.contains("s3-storage") && !text.contains("hidden"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

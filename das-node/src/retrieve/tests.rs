@@ -50,10 +50,10 @@ impl Server {
             RestReader::new(options, HttpClient::default()).unwrap()
         });
         let alarms = Alarms::new();
-        let retrieve = Retrieve::new(Arc::clone(&store), fallback, 0, fetched, alarms.clone(), times);
+        let retrieve = Retrieve::new(Some(Arc::clone(&store)), fallback, 0, fetched, alarms.clone(), times);
         let policy = RetentionPolicy { max_retention: RETENTION, delete_expired: true };
         let answers = AnswerBudget::new(1 << 20, AnswerBudget::PATIENCE);
-        let health = Health::new(Arc::clone(&store), alarms, 0, policy, Identity::default());
+        let health = Health::new(Some(Arc::clone(&store)), alarms, 0, policy, Identity::default());
         let router = rest::router(Arc::new(RestPort::new(retrieve, Arc::new(health), policy)), answers);
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

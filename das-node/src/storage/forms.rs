@@ -210,6 +210,6 @@ impl BatchStore {
     }
 }
 
-fn check_count(got: usize) -> Result<(), StorageError> {
+pub(super) fn check_count(got: usize) -> Result<(), StorageError> {
     if got <= MAX_BATCHES { Ok(()) } else { Err(StorageError::TooMany { got, limit: MAX_BATCHES }) }
 }

@@ -10,7 +10,7 @@
 //! segments       u64 segment id                 SegmentRecord
 //! holes          u64 segment id || u64 offset   u64 length: free, but perhaps not given back yet
 //! state          text                           see the constants of `state`
-//! custody, certificates, committees: see `raw`
+//! custody, certificates, committees: see `raw`; archive: see `notes`
 //! ```
 //!
 //! Payloads are not in RocksDB: they would be written twice (log and table) and again by compactions. They are in
@@ -25,6 +25,7 @@ use bincode::Decode;
 use das_common::committee::CodingId;
 use das_common::data_hash::DataHash;
 use das_common::telemetry::names;
+use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
@@ -35,12 +36,14 @@ use thiserror::Error;
 use super::segment::Hole;
 
 mod change;
+pub mod notes;
 pub mod raw;
 pub mod record;
 
 pub use change::Change;
+pub use notes::{Errand, Note};
 pub use raw::Family;
-pub use record::{BatchRecord, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals};
+pub use record::{Archived, Archiving, BatchRecord, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals};
 
 use record::{decode, position_key, shard_key, split_time_key};
 
@@ -56,7 +59,8 @@ const FAMILIES: [&str; 8] = [BATCHES, EXPIRY, HOT, SHARDS, PACKS, SEGMENTS, HOLE
 /// Families of earlier releases, which nothing needs.
 const FORMER_FAMILIES: [&str; 4] = ["coverage", "statements", "evidence", "wanted"];
 /// Families whose first entries are worked off: without help their beginning fills with what was deleted.
-const QUEUES: [&str; 5] = [EXPIRY, HOT, HOLES, Family::Custody.name(), Family::Certificates.name()];
+const QUEUES: [&str; 6] =
+    [EXPIRY, HOT, HOLES, Family::Custody.name(), Family::Certificates.name(), Family::Archive.name()];
 /// A stretch of so many entries of a queue ...
 const QUEUE_WINDOW: usize = 1024;
 /// ... is compacted when so many of them are deletions.
@@ -90,6 +94,14 @@ pub mod state {
     pub const ARRIVALS: &[u8] = b"arrivals";
     /// The last backups of this database, by the names that their manifests have.
     pub const BACKUPS: &[u8] = b"backups";
+    /// What stores and expiry note for the archive.
+    pub const ARCHIVING: &[u8] = b"archiving";
+    /// What is in the archive only.
+    pub const ARCHIVED: &[u8] = b"archived";
+    /// Which archive that is.
+    pub const ARCHIVE: &[u8] = b"archive";
+    /// The next batch to note, while what was here before the archive is being noted.
+    pub const BACKFILL: &[u8] = b"archive-backfill";
     /// Written to see whether the index takes writes.
     pub const PROBE: &[u8] = b"probe";
 }
@@ -147,6 +159,7 @@ pub fn arrival_key(hash: &DataHash) -> [u8; 33] {
 pub struct Index {
     db: DB,
     arrivals: AtomicBool,
+    archiving: Mutex<Archiving>,
     /// So many of the next changes fail.
     #[cfg(test)]
     pub(crate) failures: std::sync::atomic::AtomicU32,
@@ -198,6 +211,7 @@ impl Index {
         let index = Self {
             db,
             arrivals: AtomicBool::new(false),
+            archiving: Mutex::default(),
             #[cfg(test)]
             failures: Default::default(),
             #[cfg(test)]
@@ -206,6 +220,7 @@ impl Index {
             synced: Default::default(),
         };
         index.arrivals.store(index.state(state::ARRIVALS)?.unwrap_or(false), Ordering::Relaxed);
+        *index.archiving.lock() = index.state(state::ARCHIVING)?.unwrap_or_default();
         if index.state::<Totals>(state::TOTALS)?.is_none() {
             index.upgrade()?;
         }
@@ -332,6 +347,20 @@ impl Index {
         change.set_state(state::ARRIVALS, &on);
         change.apply(true)?;
         self.arrivals.store(on, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What stores and expiry note for the archive.
+    pub fn archiving(&self) -> Archiving {
+        *self.archiving.lock()
+    }
+
+    /// From now on this is noted for the archive. Survives a restart.
+    pub fn set_archiving(&self, archiving: Archiving) -> Result<(), IndexError> {
+        let mut change = self.change();
+        change.set_state(state::ARCHIVING, &archiving);
+        change.apply(true)?;
+        *self.archiving.lock() = archiving;
         Ok(())
     }
 

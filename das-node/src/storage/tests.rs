@@ -9,6 +9,7 @@ use das_common::erasure::Code;
 use super::index::LogEnd;
 use super::*;
 
+mod archived;
 mod backups;
 mod forms;
 mod measure;

@@ -22,11 +22,13 @@ pub enum Family {
     Certificates,
     /// Every committee ever in force.
     Committees,
+    /// What is still to be done at the archive, see `notes`.
+    Archive,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Custody, Self::Certificates, Self::Committees];
+    pub const ALL: [Self; 4] = [Self::Custody, Self::Certificates, Self::Committees, Self::Archive];
 
     /// The name of its column family.
     pub const fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Family {
             Self::Custody => "custody",
             Self::Certificates => "certificates",
             Self::Committees => "committees",
+            Self::Archive => "archive",
         }
     }
 }

@@ -16,10 +16,11 @@ pub(super) const NEWEST_VERSION: u8 = BATCH_VERSION;
 /// A longer record than this is not one of ours.
 const RECORD_LIMIT: usize = 1 << 16;
 
-/// What is known of a batch that is here, whole or as shards.
+/// What is known of a batch that is here, whole or as shards, or in the archive only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct BatchRecord {
-    /// Segment and offset of the record with the whole batch; `None`: only shards are here.
+    /// Segment and offset of the record with the whole batch; `None`: only shards are here, or, where there are none, it
+    /// is in the archive only.
     pub payload: Option<(u64, u64)>,
     /// Bytes of the whole batch.
     pub length: u64,
@@ -51,6 +52,11 @@ impl BatchRecord {
     /// Where the whole batch is.
     pub fn place(&self) -> Option<Place> {
         self.payload.map(|(segment, offset)| Place { segment, offset, length: self.length })
+    }
+
+    /// Whether it is in the archive only.
+    pub fn is_archived(&self) -> bool {
+        self.payload.is_none() && self.shards == 0
     }
 
     /// Where the record of the latest timeout is, if it has one of its own.
@@ -171,9 +177,40 @@ pub struct Totals {
     pub shard_bytes: u64,
 }
 
-impl Totals {
-    /// Counts a batch, or no longer.
+/// What is in the archive only. Changes with each change of the index, in the same step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Archived {
+    /// Batches.
+    pub batches: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Archived {
+    /// Counts a batch if it is in the archive only, or no longer.
     pub(crate) fn count_batch(&mut self, record: &BatchRecord, more: bool) {
+        if record.is_archived() {
+            count(&mut self.batches, 1, more);
+            count(&mut self.bytes, record.length, more);
+        }
+    }
+}
+
+/// What stores and expiry note for the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Archiving {
+    /// Every batch that is written whole is to be uploaded.
+    pub uploads: bool,
+    /// Every batch that expires is to be deleted there.
+    pub deletes: bool,
+}
+
+impl Totals {
+    /// Counts a batch, or no longer. What is in the archive only takes no room and counts in [`Archived`].
+    pub(crate) fn count_batch(&mut self, record: &BatchRecord, more: bool) {
+        if record.is_archived() {
+            return;
+        }
         let (batches, bytes) = match record.payload {
             Some(_) => (&mut self.whole_batches, &mut self.whole_bytes),
             None => (&mut self.sharded_batches, &mut self.payload_bytes_of_sharded),

@@ -8,7 +8,7 @@ use das_common::data_hash::DataHash;
 use crate::storage::StorageError;
 use crate::storage::index::record::count;
 use crate::storage::index::{
-    BatchRecord, Change, Index, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals, state,
+    Archived, BatchRecord, Change, Index, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals, state,
 };
 use crate::storage::segment::pack::FoundShard;
 use crate::storage::segment::{Found, Hole, Place, RecordHeader, RecordKind};
@@ -25,6 +25,8 @@ pub(super) struct Group<'a> {
     touched: BTreeMap<u64, SegmentRecord>,
     totals: Totals,
     totals_before: Totals,
+    /// What changes of what is in the archive only: for each batch what was and what is.
+    moved: Vec<(Option<BatchRecord>, Option<BatchRecord>)>,
     holes: Vec<Hole>,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Group<'a> {
             touched: BTreeMap::new(),
             totals,
             totals_before: totals,
+            moved: Vec::new(),
             holes: Vec::new(),
         }
     }
@@ -115,6 +118,9 @@ impl<'a> Group<'a> {
             // Its batch expired, or was never whole, or is promised for longer: a timeout for nothing.
             _ => return Ok(()),
         };
+        if header.kind == RecordKind::Payload {
+            self.change.note_written(&header.hash, &record);
+        }
         self.set_batch(&header.hash, Some(record), before);
         self.change.note_arrival(&header.hash);
         Ok(())
@@ -176,8 +182,14 @@ impl<'a> Group<'a> {
         before.iter().for_each(|record| self.totals.count_batch(record, false));
         match (record, before) {
             (Some(record), before) => self.change.set_batch(hash, &record, before.as_ref()),
-            (None, Some(before)) => self.change.delete_batch(hash, &before),
+            (None, Some(before)) => {
+                self.change.delete_batch(hash, &before);
+                self.change.note_forgotten(hash, &before);
+            }
             (None, None) => {}
+        }
+        if [record, before].iter().flatten().any(BatchRecord::is_archived) {
+            self.moved.push((before, record));
         }
         self.batches.insert(*hash, record);
     }
@@ -259,6 +271,14 @@ impl<'a> Group<'a> {
         self.holes.iter().for_each(|hole| self.change.add_hole(hole));
         if self.totals != self.totals_before {
             self.change.set_state(state::TOTALS, &self.totals);
+        }
+        if !self.moved.is_empty() {
+            let mut archived: Archived = self.index.state(state::ARCHIVED)?.unwrap_or_default();
+            for (was, is) in &self.moved {
+                was.iter().for_each(|record| archived.count_batch(record, false));
+                is.iter().for_each(|record| archived.count_batch(record, true));
+            }
+            self.change.set_state(state::ARCHIVED, &archived);
         }
         if let Some(end) = end {
             self.change.set_state(state::LOG_END, &end);

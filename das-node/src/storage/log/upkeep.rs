@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::Writer;
 use super::group::{Applied, Group};
 use super::sweep::{Freed, Sweep};
-use crate::storage::index::BatchRecord;
+use crate::storage::index::{BatchRecord, Note};
 use crate::storage::segment::OpenSegment;
 use crate::storage::{DropOutcome, StorageError};
 
@@ -23,6 +23,8 @@ pub(in crate::storage) enum Upkeep {
     ExpireBatches { batches: Vec<(DataHash, u64)>, reply: Reply<Vec<DataHash>> },
     /// Keep only the shards of these batches, if these are still their timeouts.
     DropWhole { batches: Vec<(DataHash, u64)>, reply: Reply<Vec<DropOutcome>> },
+    /// Keep these batches in the archive only; the answer is how many were whole here.
+    DropArchived { batches: Vec<DataHash>, reply: Reply<usize> },
     /// Forget these shards.
     DeleteShards { shards: Vec<(DataHash, CodingId)>, reply: Reply<Vec<bool>> },
 }
@@ -40,6 +42,10 @@ impl Writer {
             }
             Upkeep::DropWhole { batches, reply } => {
                 let result = self.drop_whole(&batches);
+                self.finish(result, reply);
+            }
+            Upkeep::DropArchived { batches, reply } => {
+                let result = self.drop_archived(&batches);
                 self.finish(result, reply);
             }
             Upkeep::DeleteShards { shards, reply } => {
@@ -144,6 +150,24 @@ impl Writer {
         }
         let applied = group.apply(None, true)?;
         Ok((outcomes, self.settle(applied)?))
+    }
+
+    fn drop_archived(&mut self, batches: &[DataHash]) -> Result<(usize, Freed), StorageError> {
+        let mut group = Group::new(&self.index, &self.segments, self.totals);
+        let mut dropped = 0;
+        for hash in batches {
+            let Some(record) = group.batch(hash)? else { continue };
+            // What is still to be uploaded was written again since the archive was looked at.
+            if record.payload.is_some() && !self.index.has_note(&Note::upload(*hash, &record))? {
+                group.set_batch(hash, Some(BatchRecord { payload: None, ..record }), Some(record));
+                dropped += 1;
+            }
+        }
+        if dropped == 0 {
+            return Ok((0, Freed::default()));
+        }
+        let applied = group.apply(None, true)?;
+        Ok((dropped, self.settle(applied)?))
     }
 
     fn delete_shards(&mut self, shards: &[(DataHash, CodingId)]) -> Result<(Vec<bool>, Freed), StorageError> {
