@@ -21,16 +21,17 @@ use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
 use das_common::http::rest;
-use das_common::http::server::{Limits, serve};
+use das_common::http::server::{Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
 use das_common::keyset::Keyset;
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
-use das_common::server::Server;
+use das_common::server::{Served, Server};
 use das_common::signer::Signer;
 use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
+use das_common::tls::{ServerTls, TlsError};
 use das_keys::source::{self, KeyError};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -115,6 +116,12 @@ pub enum StartError {
     /// The database.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Storage(#[from] StorageError),
+    /// Certificates and keys of our servers.
+    #[error("--tls: {0}")]
+    Tls(#[source] TlsError),
+    /// Certificates and keys for what we call.
+    #[error("--tls.outgoing: {0}")]
+    OutgoingTls(#[source] TlsError),
     /// A URL to read from.
     #[error("--data-availability.rest-aggregator: {0}")]
     Endpoint(#[from] EndpointError),
@@ -136,6 +143,7 @@ impl Coded for StartError {
             Self::Key(error) => error.fault(),
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::ParentChain(error) => error.fault(),
+            Self::Tls(error) | Self::OutgoingTls(error) => error.fault(),
             Self::Batches(error) => error.fault(),
             Self::Link(_) => fault::CONFIG_VALUE,
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
@@ -162,13 +170,13 @@ impl Coded for StartError {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
     /// JSON-RPC.
-    pub rpc: Option<SocketAddr>,
+    pub rpc: Option<Served>,
     /// REST.
-    pub rest: Option<SocketAddr>,
+    pub rest: Option<Served>,
     /// The batch explorer.
-    pub explorer: Option<SocketAddr>,
+    pub explorer: Option<Served>,
     /// Metrics.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Served>,
     /// Whether other members are served as peers; their addresses are in [`Node::peer_addresses`].
     pub peers: bool,
 }
@@ -178,9 +186,9 @@ impl fmt::Display for Bound {
         f.write_str("das-node ready:")?;
         let all =
             [("rpc", self.rpc), ("rest", self.rest), ("explorer", self.explorer), ("metrics", self.metrics)];
-        for (name, address) in all {
-            if let Some(address) = address {
-                write!(f, " {name}=http://{address}")?;
+        for (name, served) in all {
+            if let Some(served) = served {
+                write!(f, " {name}={served}")?;
             }
         }
         Ok(())
@@ -194,6 +202,7 @@ pub struct Node {
     custody: Option<Custody>,
     peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
+    tls: Option<ServerTls>,
     /// What ends by itself when told to stop, and is waited for.
     background: JoinSet<()>,
     stop: CancellationToken,
@@ -203,6 +212,7 @@ impl Node {
     /// Opens the store and the ports. When this returns, requests are served.
     async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
+        let tls = options.tls.server().map(ServerTls::open).transpose().map_err(StartError::Tls)?;
         let signer = source::open(&options.data_availability.key).await?;
         let committee = load_committee(&options.committee.file)?;
         let files = &options.data_availability.local_file_storage;
@@ -224,7 +234,7 @@ impl Node {
         let signers = Arc::new(load_signers(options, chain.as_ref())?);
         let retrieve = Retrieve::new(
             Arc::clone(&store),
-            load_fallback(options, &stop)?,
+            load_fallback(options, &alarms, &stop)?,
             options.data_availability.local_cache.max_bytes.0,
             fetched(signer.as_deref(), &storage, files.max_retention),
             alarms.clone(),
@@ -289,8 +299,11 @@ impl Node {
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 
         let bound = Bound { peers: peers.is_some(), ..Bound::default() };
+        if let Some(tls) = tls.clone() {
+            background.spawn(tls.watch(alarms.clone(), stop.clone()));
+        }
         let servers = JoinSet::new();
-        let mut node = Self { bound, store, custody, peers, servers, background, stop };
+        let mut node = Self { bound, store, custody, peers, servers, tls, background, stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&node.store),
@@ -303,7 +316,7 @@ impl Node {
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
-            node.bound.rpc = Some(node.serve(address, router, options));
+            node.bound.rpc = Some(node.serve("rpc", address, router, options));
         }
         if let (Some(chain), Some(index), true) = (&chain, index, options.explorer.enable) {
             let answers =
@@ -312,7 +325,7 @@ impl Node {
             let router = chain::pages(options, chain, named.as_ref(), index, retrieve.clone(), answers)?;
             let server = &options.explorer;
             let address = listen("explorer.port", &server.addr, server.port).await?;
-            node.bound.explorer = Some(node.serve(address, router, options));
+            node.bound.explorer = Some(node.serve("explorer", address, router, options));
         }
         if options.enable_rest {
             let answers =
@@ -321,7 +334,7 @@ impl Node {
             let port = port.with_custody(node.custody.clone());
             let router = rest::router(Arc::new(port), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-            node.bound.rest = Some(node.serve(address, router, options));
+            node.bound.rest = Some(node.serve("rest", address, router, options));
         }
         tokio::spawn(watch_process(
             metrics.clone(),
@@ -333,7 +346,8 @@ impl Node {
         if options.metrics {
             let server = &options.metrics_server;
             let address = listen("metrics-server.port", &server.addr, server.port).await?;
-            node.bound.metrics = Some(node.serve(address, metrics_router(metrics, health), options));
+            node.bound.metrics =
+                Some(node.serve("metrics", address, metrics_router(metrics, health), options));
         }
         Ok(node)
     }
@@ -359,10 +373,11 @@ impl Node {
 
     fn serve(
         &mut self,
+        name: &str,
         (listener, address): (TcpListener, SocketAddr),
         router: axum::Router,
         options: &NodeOptions,
-    ) -> SocketAddr {
+    ) -> Served {
         let timeouts = &options.rpc_server_timeouts;
         let limits = Limits {
             max_connections: options.limits.max_connections,
@@ -372,8 +387,11 @@ impl Node {
             drain: options.limits.shutdown_grace,
             ..Limits::default()
         };
-        self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
-        address
+        let tls = self.tls.as_ref().filter(|_| options.tls.covers(name));
+        let tls = tls.map(|tls| if name == "rpc" { tls.for_known() } else { tls.for_everybody() });
+        let served = Served { address, tls: tls.is_some() };
+        self.servers.spawn(serve_over(tls, listener, router, limits, self.stop.clone()));
+        served
     }
 
     /// Where it listens for other members.
@@ -520,7 +538,11 @@ fn load_signers(options: &NodeOptions, chain: Option<&ParentChain>) -> Result<St
     Ok(signers)
 }
 
-fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Option<RestReader>, StartError> {
+fn load_fallback(
+    options: &NodeOptions,
+    alarms: &Alarms,
+    stop: &CancellationToken,
+) -> Result<Option<RestReader>, StartError> {
     let from = &options.data_availability.rest_aggregator.servers;
     if !from.enable {
         return Ok(None);
@@ -538,7 +560,8 @@ fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Opti
             hedge: HedgeOptions { max_wait: from.wait_before_try_next, ..HedgeOptions::default() },
             ..RestReaderOptions::default()
         },
-        HttpClient::new(ClientLimits::default()),
+        HttpClient::with_watched_tls(ClientLimits::default(), &options.tls.outgoing.files(), alarms)
+            .map_err(StartError::OutgoingTls)?,
     )?;
     tokio::spawn(reader.keep_list_fresh(stop.clone()));
     Ok(Some(reader))

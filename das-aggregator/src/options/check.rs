@@ -2,6 +2,7 @@
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_common::tls::Port;
 
 use super::AggregatorOptions;
 
@@ -16,7 +17,19 @@ pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
     storing(options, &mut found);
     reading(options, &mut found);
     chain(options, &mut found);
+    found.extend(options.tls.problems(options.require_tls, &ports(options)));
     found
+}
+
+/// The servers, as far as TLS is concerned.
+fn ports(options: &AggregatorOptions) -> [Port; 5] {
+    [
+        Port { name: "rpc", option: "rpc-port", on: options.enable_rpc },
+        Port { name: "rest", option: "rest-port", on: options.enable_rest },
+        Port { name: "provider", option: "provider-server.port", on: options.provider_server.enable },
+        Port { name: "explorer", option: "explorer.port", on: options.explorer.enable },
+        Port { name: "metrics", option: "metrics-server.port", on: options.metrics },
+    ]
 }
 
 fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
@@ -262,5 +275,6 @@ pub(super) fn notices(options: &AggregatorOptions) -> Vec<String> {
         };
         lines.push(text.to_owned());
     }
+    lines.extend(options.tls.notice(&ports(options)));
     lines
 }
