@@ -10,5 +10,6 @@ pub mod load;
 pub mod network;
 pub mod process;
 pub mod promises;
+pub mod tls;
 pub mod transcripts;
 pub mod vectors;
