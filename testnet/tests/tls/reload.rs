@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use das_common::http::client::TlsFiles;
 use das_testnet::custody::{read, store, wait_until};
 use das_testnet::http::Connection;
 use das_testnet::network::{Network, Plan, Who};
@@ -170,7 +169,7 @@ async fn a_client_whose_authority_was_taken_out_does_not_get_in_again() {
     let stale = place.client(CLIENT, InForce::Always);
     fs::rename(&stale.certificate, &mine.certificate).unwrap();
     fs::rename(&stale.key, &mine.key).unwrap();
-    let caller = http(&TlsFiles { ..place.files(Some(mine.clone())) });
+    let caller = http(&place.files(Some(mine.clone())));
     assert_refused(ask_rpc(&caller, &member).await, "does not trust the authority");
     replace(&mine, &next.issue("again", &[CLIENT], InForce::Always).unwrap());
     let begun = Instant::now();
