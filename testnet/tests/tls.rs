@@ -1,7 +1,7 @@
 //! TLS on the links between real processes: what somebody on the way sees, who is refused, and files that are replaced.
 
-// Helpers of tests fail like tests.
-#![allow(clippy::unwrap_used)]
+// Helpers of tests fail like tests, and say the seed.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 
