@@ -7,7 +7,7 @@ use std::time::Duration;
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
 use das_common::http::server::{Limits, serve_over};
 use das_common::tls::{ServerFiles, ServerTls, TlsFiles, TlsVersion};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that answers what it was sent, and a client that trusts it.
 async fn server(folder: &Path, limits: Limits) -> (SocketAddr, HttpClient, CancellationToken) {
     let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     let own = params.self_signed(&key).expect("a certificate");
     let (certificate, secret) = (folder.join("own.pem"), folder.join("own.key"));
     std::fs::write(&certificate, own.pem()).expect("written");

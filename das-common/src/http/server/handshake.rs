@@ -73,8 +73,9 @@ enum Outcome {
 
 /// Makes a TLS connection of a stream; none when it did not come about, and the stream is closed.
 pub(super) async fn shake(stream: TcpStream, tls: &PortTls, shared: &Shared) -> Option<Socket> {
-    let begun = Instant::now();
-    let mut work = pin!(handshake(stream, tls, &shared.handshakes));
+    // Since when the client has kept us waiting; none while it is we who keep it waiting.
+    let since = Mutex::new(Some(Instant::now()));
+    let mut work = pin!(handshake(stream, tls, &shared.handshakes, &since));
     let mut shutdown = pin!(shared.shutdown.cancelled());
     let mut look = tokio::time::interval(shared.limits.look());
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -84,10 +85,11 @@ pub(super) async fn shake(stream: TcpStream, tls: &PortTls, shared: &Shared) -> 
             outcome = work.as_mut() => break outcome,
             () = &mut shutdown => return None,
             _ = look.tick() => {
-                let scarce = shared.slots.available_permits() == 0;
+                let (slots, turns) = (&shared.slots, &shared.handshakes.turns);
+                let scarce = slots.available_permits() == 0 || turns.available_permits() == 0;
                 let allowed = shared.limits.handshake_timeout;
                 let allowed = if scarce { allowed.min(shared.limits.scarce_timeout) } else { allowed };
-                if begun.elapsed() > allowed {
+                if since.lock().is_some_and(|since| since.elapsed() > allowed) {
                     count("slow");
                     return None;
                 }
@@ -117,7 +119,12 @@ pub(super) async fn shake(stream: TcpStream, tls: &PortTls, shared: &Shared) -> 
     }
 }
 
-async fn handshake(stream: TcpStream, tls: &PortTls, handshakes: &Handshakes) -> Outcome {
+async fn handshake(
+    stream: TcpStream,
+    tls: &PortTls,
+    handshakes: &Handshakes,
+    since: &Mutex<Option<Instant>>,
+) -> Outcome {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1..) if first[0] == HANDSHAKE_RECORD => {}
@@ -126,8 +133,10 @@ async fn handshake(stream: TcpStream, tls: &PortTls, handshakes: &Handshakes) ->
         Ok(_) => return Outcome::Refused(io::Error::other("it does not speak TLS"), None),
         Err(error) => return Outcome::Refused(error, None),
     }
+    *since.lock() = None;
     // Never closed.
     let _turn = handshakes.turns.acquire().await;
+    *since.lock() = Some(Instant::now());
     let stream = BufReader::with_capacity(BUFFER, stream);
     match tls.acceptor().accept(stream).into_fallible().await {
         Ok(stream) => Outcome::Tls(Socket::Tls(Box::new(stream))),
