@@ -20,14 +20,15 @@ use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
 use das_common::http::rest;
-use das_common::http::server::{Limits, serve};
+use das_common::http::server::{Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
-use das_common::server::Server;
+use das_common::server::{Served, Server};
 use das_common::store_auth::{StoreKey, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
+use das_common::tls::{ServerTls, TlsOptions};
 use das_dashboard::Dashboard;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -68,17 +69,17 @@ const MAX_READ_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
     /// JSON-RPC.
-    pub rpc: Option<SocketAddr>,
+    pub rpc: Option<Served>,
     /// REST.
-    pub rest: Option<SocketAddr>,
+    pub rest: Option<Served>,
     /// The provider server.
-    pub provider: Option<SocketAddr>,
+    pub provider: Option<Served>,
     /// The batch explorer.
-    pub explorer: Option<SocketAddr>,
+    pub explorer: Option<Served>,
     /// The dashboard.
-    pub dashboard: Option<SocketAddr>,
+    pub dashboard: Option<Served>,
     /// Metrics.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Served>,
 }
 
 impl fmt::Display for Bound {
@@ -93,9 +94,9 @@ impl fmt::Display for Bound {
             ("dashboard", dashboard),
             ("metrics", metrics),
         ];
-        for (name, address) in all {
-            if let Some(address) = address {
-                write!(f, " {name}=http://{address}")?;
+        for (name, served) in all {
+            if let Some(served) = served {
+                write!(f, " {name}={served}")?;
             }
         }
         Ok(())
@@ -108,14 +109,30 @@ pub struct Aggregator {
     fan_out: FanOut,
     limits: Limits,
     servers: JoinSet<io::Result<()>>,
+    tls: Option<Tls>,
     /// What ends by itself when told to stop, and is waited for.
     background: JoinSet<()>,
     stop: CancellationToken,
 }
 
+/// The certificate of the servers, and which of them it is for.
+struct Tls {
+    server: ServerTls,
+    options: TlsOptions,
+}
+
+impl Tls {
+    fn open(options: &TlsOptions) -> Result<Option<Self>, StartError> {
+        let Some(files) = options.server() else { return Ok(None) };
+        let server = ServerTls::open(files).map_err(StartError::Tls)?;
+        Ok(Some(Self { server, options: options.clone() }))
+    }
+}
+
 impl Aggregator {
     /// Reads committee and keys, and opens the ports. When this returns, requests are served.
     async fn open(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
+        let tls = Tls::open(&options.tls)?;
         let committee = load_committee(options)?;
         let key = load_store_key(options)?.map(Arc::new);
         let (alarms, stop) = (Alarms::new(), CancellationToken::new());
@@ -129,7 +146,9 @@ impl Aggregator {
                 tokio::spawn(parent.clone().watch(stop.clone()));
             }
         }
-        let http = HttpClient::new(ClientLimits::default());
+        let files = options.tls.outgoing.files();
+        let http = HttpClient::with_watched_tls(ClientLimits::default(), &files, &alarms)
+            .map_err(StartError::OutgoingTls)?;
         let fan_out = fan_out(options, &committee, &http)?;
         let urls = committee.members().iter().filter_map(|member| member.rest.as_ref());
         let endpoints = urls.map(|url| Endpoint::parse(url.as_str())).collect::<Result<_, _>>()?;
@@ -139,7 +158,12 @@ impl Aggregator {
         });
         let rests = rests.collect::<Result<Vec<_>, StartError>>()?;
         let certificates = Certificates::start(&fan_out, endpoints, http.clone(), &stop);
-        let reader = RestReader::new(reader_options(options, &committee), http.clone())?;
+        let reading = reader_options(options, &committee);
+        if options.require_tls {
+            let rpc = committee.members().iter().map(|member| member.rpc.to_string());
+            refuse_plain(rpc.chain(reading.urls.iter().cloned()).chain(reading.online_url_list.clone()))?;
+        }
+        let reader = RestReader::new(reading, http.clone())?;
         tokio::spawn(reader.keep_list_fresh(stop.clone()));
         let reads = Reads::new(reader, cache_limits(options));
         let patience = options.data_availability.request_timeout;
@@ -189,7 +213,11 @@ impl Aggregator {
         let (bound, servers) = (Bound::default(), JoinSet::new());
         let drain = options.limits.shutdown_grace;
         let limits = Limits { max_connections: options.limits.max_connections, drain, ..Limits::default() };
-        let mut aggregator = Self { bound, fan_out, limits, servers, background: JoinSet::new(), stop };
+        let mut background = JoinSet::new();
+        if let Some(tls) = &tls {
+            background.spawn(tls.server.clone().watch(status.alarms.clone(), stop.clone()));
+        }
+        let mut aggregator = Self { bound, fan_out, limits, servers, tls, background, stop };
         let keysets = load_keysets(options, &committee, parent.as_ref())?;
         if let Some(parent) = parent.as_ref().filter(|_| options.explorer.enable) {
             let shown = Shown {
@@ -216,14 +244,15 @@ impl Aggregator {
             if let Some(poster) = &poster {
                 router = router.merge(events(poster.clone(), aggregator.stop.clone()));
             }
-            aggregator.bound.rpc = Some(aggregator.serve(place, router, &options.rpc_server_timeouts));
+            aggregator.bound.rpc = Some(aggregator.serve("rpc", place, router, &options.rpc_server_timeouts));
         }
         if options.enable_rest {
             let place = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
             let router = rest::router(Arc::new(RestSource(status.clone())), answers);
-            aggregator.bound.rest = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
+            aggregator.bound.rest =
+                Some(aggregator.serve("rest", place, router, &options.rest_server_timeouts));
         }
         if let Some(poster) = poster {
             aggregator.background.spawn(poster.run(aggregator.stop.clone()));
@@ -243,7 +272,8 @@ impl Aggregator {
             let server = &options.metrics_server;
             let place = listen("metrics-server.port", &server.addr, server.port).await?;
             let router = metrics_router(metrics, status);
-            aggregator.bound.metrics = Some(aggregator.serve(place, router, &options.rest_server_timeouts));
+            aggregator.bound.metrics =
+                Some(aggregator.serve("metrics", place, router, &options.rest_server_timeouts));
         }
         Ok(aggregator)
     }
@@ -275,13 +305,13 @@ impl Aggregator {
         &mut self,
         options: &AggregatorOptions,
         shown: Shown<'_>,
-    ) -> Result<(SocketAddr, Arc<Index>), StartError> {
+    ) -> Result<(Served, Arc<Index>), StartError> {
         let server = &options.explorer;
         let place = listen("explorer.port", &server.addr, server.port).await?;
         let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
         let (background, stop) = (&mut self.background, &self.stop);
         let (router, index) = explorer::start(server, &options.data_dir, shown, answers, background, stop)?;
-        Ok((self.serve(place, router, &options.rest_server_timeouts), index))
+        Ok((self.serve("explorer", place, router, &options.rest_server_timeouts), index))
     }
 
     async fn dashboard(
@@ -289,23 +319,23 @@ impl Aggregator {
         options: &AggregatorOptions,
         metrics: MetricsHandle,
         status: StatusSource,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<Served, StartError> {
         let server = &options.dashboard;
         let place = listen("dashboard.port", &server.addr, server.port).await?;
-        let bound = self.bound.explorer.map(|address| format!("http://{address}/"));
+        let bound = self.bound.explorer.map(|served| format!("{served}/"));
         let explorer = bound
             .map(|bound| if server.explorer_link.is_empty() { bound } else { server.explorer_link.clone() });
         let dashboard = Dashboard::open(Page::new(status, explorer), metrics, given(&options.data_dir))?;
         let router = dashboard.routes(self.stop.clone());
         self.background.spawn(dashboard.run(self.stop.clone()));
-        Ok(self.serve(place, router, &options.rest_server_timeouts))
+        Ok(self.serve("dashboard", place, router, &options.rest_server_timeouts))
     }
 
     async fn provider(
         &mut self,
         options: &AggregatorOptions,
         methods: ProviderMethods,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<Served, StartError> {
         let server = &options.provider_server;
         let gate = load_gate(server)?;
         let place = listen("provider-server.port", &server.addr, server.port).await?;
@@ -318,23 +348,29 @@ impl Aggregator {
             Some(gate) => guarded(gate, open),
             None => open,
         };
-        Ok(self.serve(place, router, &server.server_timeouts))
+        Ok(self.serve("provider", place, router, &server.server_timeouts))
     }
 
     fn serve(
         &mut self,
+        name: &str,
         (listener, address): (TcpListener, SocketAddr),
         router: axum::Router,
         timeouts: &ServerTimeouts,
-    ) -> SocketAddr {
+    ) -> Served {
         let limits = Limits {
             header_timeout: timeouts.read_header_timeout,
             idle_timeout: timeouts.idle_timeout,
             answer_pace: Pace { grace: timeouts.write_timeout, ..Pace::default() },
             ..self.limits
         };
-        self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
-        address
+        let tls = self.tls.as_ref().filter(|tls| tls.options.covers(name)).map(|tls| match name {
+            "rpc" => tls.server.for_known(),
+            _ => tls.server.for_everybody(),
+        });
+        let served = Served { address, tls: tls.is_some() };
+        self.servers.spawn(serve_over(tls, listener, router, limits, self.stop.clone()));
+        served
     }
 }
 
@@ -368,6 +404,14 @@ impl Server for Aggregator {
             warn!(batches, bytes, "some members are left without batches that others certified");
         }
         self.fan_out.stop();
+    }
+}
+
+/// Every URL is https, if TLS is required.
+fn refuse_plain(mut urls: impl Iterator<Item = String>) -> Result<(), StartError> {
+    match urls.find(|url| url.starts_with("http://")) {
+        Some(url) => Err(StartError::PlainUrl { url }),
+        None => Ok(()),
     }
 }
 

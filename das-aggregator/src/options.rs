@@ -17,6 +17,7 @@ use das_common::config::sections::{
 use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
+use das_common::tls::TlsOptions;
 
 pub use backends::{Backend, Backends};
 pub use choices::{Fallback, KeysetCheck};
@@ -80,6 +81,12 @@ options! {
         /// What a keyset of the committee that the contract does not take is, at the start: fatal, warn, or off. Later it is an
         /// alarm.
         keyset_check: KeysetCheck = "fatal",
+
+        ["TLS"]
+        /// TLS of our servers and of what we call.
+        tls: TlsOptions,
+        /// End instead of serving plain HTTP, or of calling another server over it (the parent chain's nodes apart).
+        require_tls: bool = "false",
 
         ["Limits"]
         /// Bounds on what clients can make this server hold.

@@ -9,6 +9,10 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use das_common::http::client::{ClientLimits, HttpClient};
+use das_common::tls::OutgoingTlsOptions;
+
 mod args;
 mod audit_log;
 mod committee;
@@ -140,6 +144,11 @@ fn overview() -> String {
              client rest getbyhash.\n\
              Exit code: 0 all is well, 1 something wrong was found, 2 the command could not do its work.\n";
     text
+}
+
+/// The client of a command, as its options say.
+fn http(tls: &OutgoingTlsOptions) -> anyhow::Result<HttpClient> {
+    HttpClient::with_tls(ClientLimits::default(), &tls.files()).context("--tls")
 }
 
 /// Runs what a command does over the network.

@@ -30,4 +30,5 @@ pub mod signer;
 pub mod single_flight;
 pub mod store_auth;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +15,21 @@ use tracing::{error, info, warn};
 use crate::config::{Program, load_or_exit};
 use crate::fault::Coded;
 use crate::telemetry::{LogFormat, LogLevel, MetricsHandle, init_logging, init_metrics};
+
+/// Where a listener is reached; prints as its URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
 
 /// A program that serves until it is asked to stop.
 pub trait Server: Sized {

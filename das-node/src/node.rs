@@ -21,16 +21,17 @@ use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
 use das_common::http::rest;
-use das_common::http::server::{Limits, serve};
+use das_common::http::server::{Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
 use das_common::keyset::Keyset;
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
 use das_common::rest_reader::{RestReader, RestReaderOptions};
-use das_common::server::Server;
+use das_common::server::{Served, Server};
 use das_common::signer::Signer;
 use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
+use das_common::tls::{ServerTls, TlsError};
 use das_dashboard::DashboardError;
 use das_keys::source::{self, KeyError};
 use thiserror::Error;
@@ -122,6 +123,12 @@ pub enum StartError {
     /// The database.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Storage(#[from] StorageError),
+    /// Certificates and keys of our servers.
+    #[error("--tls: {0}")]
+    Tls(#[source] TlsError),
+    /// Certificates and keys for what we call.
+    #[error("--tls.outgoing: {0}")]
+    OutgoingTls(#[source] TlsError),
     /// A URL to read from.
     #[error("--data-availability.rest-aggregator: {0}")]
     Endpoint(#[from] EndpointError),
@@ -170,6 +177,7 @@ impl Coded for StartError {
             Self::Key(error) => error.fault(),
             Self::Signers(_) | Self::Endpoint(_) => fault::CONFIG_VALUE,
             Self::ParentChain(error) => error.fault(),
+            Self::Tls(error) | Self::OutgoingTls(error) => error.fault(),
             Self::Batches(error) => error.fault(),
             Self::Link(_) => fault::CONFIG_VALUE,
             Self::Committee(_) => fault::CONFIG_COMMITTEE,
@@ -192,15 +200,15 @@ impl Coded for StartError {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
     /// JSON-RPC.
-    pub rpc: Option<SocketAddr>,
+    pub rpc: Option<Served>,
     /// REST.
-    pub rest: Option<SocketAddr>,
+    pub rest: Option<Served>,
     /// The batch explorer.
-    pub explorer: Option<SocketAddr>,
+    pub explorer: Option<Served>,
     /// The dashboard.
-    pub dashboard: Option<SocketAddr>,
+    pub dashboard: Option<Served>,
     /// Metrics.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Served>,
     /// Whether other members are served as peers; their addresses are in [`Node::peer_addresses`].
     pub peers: bool,
 }
@@ -215,9 +223,9 @@ impl fmt::Display for Bound {
             ("dashboard", self.dashboard),
             ("metrics", self.metrics),
         ];
-        for (name, address) in all {
-            if let Some(address) = address {
-                write!(f, " {name}=http://{address}")?;
+        for (name, served) in all {
+            if let Some(served) = served {
+                write!(f, " {name}={served}")?;
             }
         }
         Ok(())
@@ -232,6 +240,7 @@ pub struct Node {
     custody: Option<Custody>,
     peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
+    tls: Option<ServerTls>,
     /// What ends by itself when told to stop, and is waited for.
     background: JoinSet<()>,
     stop: CancellationToken,
@@ -241,6 +250,7 @@ impl Node {
     /// Opens the store and the ports. When this returns, requests are served.
     async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         let alarms = Alarms::new();
+        let tls = options.tls.server().map(ServerTls::open).transpose().map_err(StartError::Tls)?;
         let signer = source::open(&options.data_availability.key).await?;
         let public_key = signer.as_ref().map(|signer| signer.public_key().clone());
         let committee = load_committee(&options.committee.file)?;
@@ -264,7 +274,7 @@ impl Node {
         let signers = Arc::new(load_signers(options, chain.as_ref())?);
         let retrieve = Retrieve::new(
             Some(Arc::clone(&store)),
-            load_fallback(options, &stop)?,
+            load_fallback(options, &alarms, &stop)?,
             options.data_availability.local_cache.max_bytes.0,
             fetched(signer.as_deref(), &storage, files.max_retention),
             alarms.clone(),
@@ -333,9 +343,12 @@ impl Node {
         tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
 
         let bound = Bound { peers: peers.is_some(), ..Bound::default() };
+        if let Some(tls) = tls.clone() {
+            background.spawn(tls.watch(alarms.clone(), stop.clone()));
+        }
         let servers = JoinSet::new();
         let mut node =
-            Self { bound, store: Some(Arc::clone(&store)), custody, peers, servers, background, stop };
+            Self { bound, store: Some(Arc::clone(&store)), custody, peers, servers, tls, background, stop };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&store),
@@ -350,7 +363,7 @@ impl Node {
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
             let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
-            node.bound.rpc = Some(node.serve(address, router, options));
+            node.bound.rpc = Some(node.serve("rpc", address, router, options));
         }
         if let (Some(chain), Some(index), true) = (&chain, index, options.explorer.enable) {
             let answers =
@@ -359,7 +372,7 @@ impl Node {
             let router = chain::pages(options, chain, named.as_ref(), index, retrieve.clone(), answers)?;
             let server = &options.explorer;
             let address = listen("explorer.port", &server.addr, server.port).await?;
-            node.bound.explorer = Some(node.serve(address, router, options));
+            node.bound.explorer = Some(node.serve("explorer", address, router, options));
         }
         if options.admin.socket {
             let admin = Admin::of_store(Arc::clone(&store), node.stop.clone());
@@ -372,7 +385,7 @@ impl Node {
             let port = port.with_custody(node.custody.clone());
             let router = rest::router(Arc::new(port), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-            node.bound.rest = Some(node.serve(address, router, options));
+            node.bound.rest = Some(node.serve("rest", address, router, options));
         }
         tokio::spawn(watch_process(
             metrics.clone(),
@@ -386,12 +399,13 @@ impl Node {
                 node.dashboard(options, public_key.as_ref(), Arc::clone(&health), metrics.clone())?;
             let server = &options.dashboard;
             let address = listen("dashboard.port", &server.addr, server.port).await?;
-            node.bound.dashboard = Some(node.serve(address, router, options));
+            node.bound.dashboard = Some(node.serve("dashboard", address, router, options));
         }
         if options.metrics {
             let server = &options.metrics_server;
             let address = listen("metrics-server.port", &server.addr, server.port).await?;
-            node.bound.metrics = Some(node.serve(address, metrics_router(metrics, health), options));
+            node.bound.metrics =
+                Some(node.serve("metrics", address, metrics_router(metrics, health), options));
         }
         Ok(node)
     }
@@ -417,10 +431,11 @@ impl Node {
 
     fn serve(
         &mut self,
+        name: &str,
         (listener, address): (TcpListener, SocketAddr),
         router: axum::Router,
         options: &NodeOptions,
-    ) -> SocketAddr {
+    ) -> Served {
         let timeouts = &options.rpc_server_timeouts;
         let limits = Limits {
             max_connections: options.limits.max_connections,
@@ -430,8 +445,11 @@ impl Node {
             drain: options.limits.shutdown_grace,
             ..Limits::default()
         };
-        self.servers.spawn(serve(listener, router, limits, self.stop.clone()));
-        address
+        let tls = self.tls.as_ref().filter(|_| options.tls.covers(name));
+        let tls = tls.map(|tls| if name == "rpc" { tls.for_known() } else { tls.for_everybody() });
+        let served = Served { address, tls: tls.is_some() };
+        self.servers.spawn(serve_over(tls, listener, router, limits, self.stop.clone()));
+        served
     }
 
     /// Opens the socket for dastool. A file system without sockets is no reason not to serve.
@@ -595,7 +613,11 @@ fn load_signers(options: &NodeOptions, chain: Option<&ParentChain>) -> Result<St
     Ok(signers)
 }
 
-fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Option<RestReader>, StartError> {
+fn load_fallback(
+    options: &NodeOptions,
+    alarms: &Alarms,
+    stop: &CancellationToken,
+) -> Result<Option<RestReader>, StartError> {
     let from = &options.data_availability.rest_aggregator.servers;
     if !from.enable {
         return Ok(None);
@@ -613,7 +635,8 @@ fn load_fallback(options: &NodeOptions, stop: &CancellationToken) -> Result<Opti
             hedge: HedgeOptions { max_wait: from.wait_before_try_next, ..HedgeOptions::default() },
             ..RestReaderOptions::default()
         },
-        HttpClient::new(ClientLimits::default()),
+        HttpClient::with_watched_tls(ClientLimits::default(), &options.tls.outgoing.files(), alarms)
+            .map_err(StartError::OutgoingTls)?,
     )?;
     tokio::spawn(reader.keep_list_fresh(stop.clone()));
     Ok(Some(reader))

@@ -20,6 +20,7 @@ use das_common::config::sections::{
 use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Values};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
+use das_common::tls::TlsOptions;
 use das_keys::options::KeyOptions;
 
 pub use archive::{ArchiveOptions, GoogleCloudStorageOptions, RedisCacheOptions, S3StorageOptions};
@@ -80,6 +81,12 @@ options! {
         ["Peers"]
         /// The connections to the other members of the committee.
         peer: PeerSection,
+
+        ["TLS"]
+        /// TLS of our servers and of what we call.
+        tls: TlsOptions,
+        /// End instead of serving plain HTTP, or of calling another server over it (the parent chain's nodes apart).
+        require_tls: bool = "false",
 
         ["Limits"]
         /// Bounds on what clients can make this server hold.

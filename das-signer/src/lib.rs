@@ -9,12 +9,10 @@
 //! - No certificate's word beyond the signer's own limit is signed, and no more signatures in a time than it allows.
 //! - No signature leaves without a record in the audit log that is on disk.
 
-pub mod clients;
 pub mod limits;
 pub mod options;
 pub mod service;
 pub mod signer;
-pub mod tls;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use das_common::config::sections::MetricsServerOptions;
 use das_common::config::{Problem, Program, Replaced};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
+use das_common::tls::{AllowedClients, KnownClients, ServerFiles, TlsVersion};
 use das_keys::options::{HeldKeyOptions, SIGNER_NAMES};
 
 options! {
@@ -24,7 +25,7 @@ options! {
         addr: String = "localhost",
         /// Port that members are served on; 0 picks a free one.
         port: u16 = "9880",
-        /// Our certificates and whom they trust.
+        /// Our certificates and whom they trust. Files that are replaced are in use within seconds.
         tls: TlsOptions,
         /// DNS names of clients' certificates for which is signed; a client needs one of them in its certificate.
         allowed_clients: Vec<String>,
@@ -63,8 +64,8 @@ options! {
         key: PathBuf,
         /// Certificates (PEM) of the authorities that clients' certificates are from.
         client_ca: PathBuf,
-        /// Accept TLS 1.2 too.
-        allow_tls12: bool = "false",
+        /// Oldest version of TLS that is spoken: 1.3 or 1.2.
+        min_version: TlsVersion = "1.3",
     }
 }
 
@@ -75,6 +76,22 @@ options! {
         per_second: u32 = "100",
         /// Signatures at once after a time without any.
         burst: u32 = "500",
+    }
+}
+
+impl TlsOptions {
+    /// What the server is set up with. Clients of the authority are let in whatever their name is: whose name is not
+    /// allowed is told so.
+    pub fn server(&self) -> ServerFiles {
+        ServerFiles {
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+            min_version: self.min_version,
+            clients: Some(KnownClients {
+                authorities: self.client_ca.clone(),
+                allowed: AllowedClients::new(&[]),
+            }),
+        }
     }
 }
 

@@ -104,12 +104,8 @@ impl Service {
     }
 }
 
-/// The routes for one connection, whose client has this name, if it is one of the allowed.
-pub async fn answer(
-    service: Arc<Service>,
-    client: Option<Arc<str>>,
-    request: http::Request<Body>,
-) -> Response {
+/// Answers a client of this name, if it has one of those that are allowed.
+pub async fn answer(service: Arc<Service>, client: Option<String>, request: http::Request<Body>) -> Response {
     if request.uri().path() != SIGN_PATH {
         return json(StatusCode::NOT_FOUND, &Refusal { code: String::new(), message: "no such path".into() });
     }

@@ -1,45 +1,34 @@
 //! A signer, put together, started, and shut down in order.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::response::Response;
+use axum::extract::Request;
 use base64_simd::STANDARD;
+use das_common::alarm::Alarms;
 use das_common::fault::{self, Coded, Fault};
+use das_common::http::server::{Limits as ServerLimits, serve, serve_over};
 use das_common::server::Server;
 use das_common::signer::Signer as _;
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
+use das_common::tls::{AllowedClients, ServerTls, TlsError, TlsPeer};
 use das_keys::audit_log::{AuditError, AuditLog};
 use das_keys::source::{KeyError, guard_process, open_local};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::clients::AllowedClients;
 use crate::limits::Limits;
 use crate::options::SignerOptions;
 use crate::service::{self, Service};
-use crate::tls::{TlsError, server_config};
 
-/// Time for a client to say who it is.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Time between requests of one connection, and for a request's head. Clients hang up before.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long the accept loop rests after an error that is not a client's.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For requests in flight at shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
@@ -86,14 +75,6 @@ pub struct SignerServer {
     stop: CancellationToken,
 }
 
-/// What all connections share.
-struct Shared {
-    service: Arc<Service>,
-    clients: AllowedClients,
-    acceptor: TlsAcceptor,
-    stop: CancellationToken,
-}
-
 impl Server for SignerServer {
     type Options = SignerOptions;
     type StartError = StartError;
@@ -104,7 +85,7 @@ impl Server for SignerServer {
 
     async fn start(options: &SignerOptions, metrics: MetricsHandle) -> Result<Self, StartError> {
         guard_process(options.debuggable);
-        let tls = server_config(&options.tls)?;
+        let tls = ServerTls::open(options.tls.server())?;
         let signer = match options.key.source() {
             Some(source) => open_local(&source).await?,
             // The options were checked.
@@ -130,20 +111,19 @@ impl Server for SignerServer {
         let rate = &options.rate_limit;
         let limits = Limits::new(options.max_retention, rate.per_second, rate.burst);
         let stop = CancellationToken::new();
-        let shared = Shared {
-            service: Arc::new(Service { signer, limits, audit }),
-            clients: AllowedClients::new(&options.allowed_clients),
-            acceptor: TlsAcceptor::from(Arc::new(tls)),
-            stop: stop.clone(),
+        let service = Arc::new(Service { signer, limits, audit });
+        let router = router(service, AllowedClients::new(&options.allowed_clients));
+        let limits = ServerLimits {
+            max_connections: options.max_connections,
+            header_timeout: IDLE_TIME,
+            idle_timeout: IDLE_TIME,
+            drain: DRAIN_TIME,
+            ..ServerLimits::default()
         };
         let (listener, address) = listen("port", &options.addr, options.port).await?;
         let connections = TaskTracker::new();
-        connections.spawn(accept(
-            listener,
-            Arc::new(shared),
-            Arc::new(Semaphore::new(options.max_connections)),
-            connections.clone(),
-        ));
+        connections.spawn(serve_over(Some(tls.for_known()), listener, router, limits, stop.clone()));
+        tokio::spawn(tls.watch(Alarms::new(), stop.clone()));
         let interval = options.metrics_server.update_interval;
         tokio::spawn(watch_process(
             metrics.clone(),
@@ -160,8 +140,7 @@ impl Server for SignerServer {
                 let text = metrics.render();
                 async move { text }
             });
-            let limits = das_common::http::server::Limits::default();
-            connections.spawn(das_common::http::server::serve(listener, router, limits, stop.clone()));
+            connections.spawn(serve(listener, router, ServerLimits::default(), stop.clone()));
             measured = Some(address);
         }
         Ok(Self { address, metrics: measured, connections, stop })
@@ -194,68 +173,10 @@ async fn listen(
     bound.await.map_err(|source| StartError::Bind { option, address: format!("{host}:{port}"), source })
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore>, connections: TaskTracker) {
-    let stop = shared.stop.clone();
-    let accepting = async {
-        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, from)) => {
-                    let shared = Arc::clone(&shared);
-                    connections.spawn(async move {
-                        converse(stream, from, &shared).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept connections, trying again");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    };
-    stop.run_until_cancelled(accepting).await;
-}
-
-/// One connection, from its handshake to its end.
-async fn converse(stream: TcpStream, from: SocketAddr, shared: &Shared) {
-    // Requests and answers are written whole; a socket that refuses is broken and says so when it is read.
-    let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIME, shared.acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            fault::count(fault::SIGNER_CLIENT);
-            warn!(code = fault::SIGNER_CLIENT.code, %from, %error, "no TLS connection");
-            return;
-        }
-        Err(_) => {
-            debug!(%from, "no TLS connection in time");
-            return;
-        }
-    };
-    let certificates = stream.get_ref().1.peer_certificates();
-    let client: Option<Arc<str>> =
-        certificates.and_then(|chain| shared.clients.name_of(chain.first()?)).map(Into::into);
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let (service, client) = (Arc::clone(&shared.service), client.clone());
-        async move {
-            let answer: Result<Response, Infallible> =
-                Ok(service::answer(service, client, request.map(Body::new)).await);
-            answer
-        }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIME).max_buf_size(16 << 10);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        ended = connection.as_mut() => {
-            if let Err(error) = ended {
-                debug!(%from, %error, "connection ended");
-            }
-            return;
-        }
-        () = shared.stop.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    // However it ends, the signer does.
-    let _ = connection.await;
+/// All paths. A client is named by its certificate.
+fn router(service: Arc<Service>, allowed: AllowedClients) -> axum::Router {
+    axum::Router::new().fallback(move |request: Request| {
+        let client = request.extensions().get::<TlsPeer>().and_then(|peer| peer.name_among(&allowed));
+        service::answer(Arc::clone(&service), client, request)
+    })
 }

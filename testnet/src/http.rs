@@ -2,11 +2,17 @@
 //!
 //! It keeps its connection open, sends a body that was built before without copying it, and takes a few microseconds
 //! itself, so that what is measured is the server. It understands what our servers and Nitro's send: bodies with a
-//! length, in chunks, or up to the end of the connection.
+//! length, in chunks, or up to the end of the connection. It speaks TLS to servers that it knows ([`crate::tls::know`]).
 
 use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::tls;
 
 /// The longest answer that is read: a batch of several megabytes in base64 or hex fits many times.
 pub const MAX_ANSWER: u64 = 256 * 1024 * 1024;
@@ -17,8 +23,10 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The URL is not `http://host:port[/path]`.
-    #[error("{url} is not an http:// URL with a host and a port")]
+    /// The URL is not `http://host:port[/path]`, or `https` of a server that is known.
+    #[error(
+        "{url} is not an http:// URL with a host and a port, nor an https:// URL of a testnet that is known"
+    )]
     BadUrl {
         /// What was given.
         url: String,
@@ -72,21 +80,65 @@ impl Answer {
 pub struct Connection {
     address: String,
     base_path: String,
-    stream: Option<BufReader<TcpStream>>,
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<BufReader<Wire>>,
     stall_limit: Duration,
 }
 
+/// What requests go over.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(into),
+            Self::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(data),
+            Self::Tls(stream) => stream.write(data),
+        }
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write_vectored(pieces),
+            Self::Tls(stream) => stream.write_vectored(pieces),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 impl Connection {
-    /// For the server at `http://host:port[/path]`; connects with the first request.
+    /// For the server at `http://host:port[/path]`, or `https` of one that is known; connects with the first request.
     pub fn new(url: &str) -> Result<Self, HttpError> {
         let bad = || HttpError::BadUrl { url: url.to_owned() };
-        let rest = url.strip_prefix("http://").ok_or_else(bad)?;
+        let (rest, is_tls) = match url.strip_prefix("https://") {
+            Some(rest) => (rest, true),
+            None => (url.strip_prefix("http://").ok_or_else(bad)?, false),
+        };
         let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let tls = if is_tls { Some(tls::known(address).ok_or_else(bad)?) } else { None };
         if !address.contains(':') {
             return Err(bad());
         }
         let base_path = format!("/{path}").trim_end_matches('/').to_owned();
-        Ok(Self { address: address.to_owned(), base_path, stream: None, stall_limit: STALL_LIMIT })
+        Ok(Self { address: address.to_owned(), base_path, tls, stream: None, stall_limit: STALL_LIMIT })
     }
 
     /// Gives up when nothing moves for that long.
@@ -142,7 +194,7 @@ impl Connection {
         Ok(answer)
     }
 
-    fn connect(&self) -> io::Result<BufReader<TcpStream>> {
+    fn connect(&self) -> io::Result<BufReader<Wire>> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.address.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, self.stall_limit) {
@@ -150,12 +202,20 @@ impl Connection {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(self.stall_limit))?;
                     stream.set_write_timeout(Some(self.stall_limit))?;
-                    return Ok(BufReader::with_capacity(64 * 1024, stream));
+                    return Ok(BufReader::with_capacity(64 * 1024, self.wire(stream)?));
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    fn wire(&self, stream: TcpStream) -> io::Result<Wire> {
+        let Some(config) = &self.tls else { return Ok(Wire::Plain(stream)) };
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        Ok(Wire::Tls(Box::new(StreamOwned::new(session, stream))))
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> HttpError {
@@ -173,10 +233,10 @@ impl Connection {
     }
 
     /// Reads one answer; the flag says whether the connection can carry another exchange.
-    fn receive(&self, stream: &mut BufReader<TcpStream>) -> Result<(Answer, bool), HttpError> {
+    fn receive(&self, stream: &mut BufReader<Wire>) -> Result<(Answer, bool), HttpError> {
         let failed = |e| self.failed("read the answer of", e);
         let mut line = Vec::new();
-        let read_line = |stream: &mut BufReader<TcpStream>, line: &mut Vec<u8>| -> Result<(), HttpError> {
+        let read_line = |stream: &mut BufReader<Wire>, line: &mut Vec<u8>| -> Result<(), HttpError> {
             line.clear();
             let n = stream.take(64 * 1024).read_until(b'\n', line).map_err(failed)?;
             if n == 0 { Err(failed(io::ErrorKind::UnexpectedEof.into())) } else { Ok(()) }
@@ -204,7 +264,7 @@ impl Connection {
             }
         }
         let mut body = Vec::new();
-        let mut append = |stream: &mut BufReader<TcpStream>, n: u64| -> Result<(), HttpError> {
+        let mut append = |stream: &mut BufReader<Wire>, n: u64| -> Result<(), HttpError> {
             let total = body.len() as u64 + n;
             if total > MAX_ANSWER {
                 return Err(HttpError::TooLong { address: self.address.clone(), got: total });
@@ -241,7 +301,7 @@ fn is_stall(error: &io::Error) -> bool {
 }
 
 /// Writes the pieces one after another, in as few system calls as the socket allows.
-fn send_all(stream: &mut TcpStream, head: &[u8], body: &[&[u8]]) -> io::Result<()> {
+fn send_all(stream: &mut Wire, head: &[u8], body: &[&[u8]]) -> io::Result<()> {
     let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(1 + body.len());
     pieces.push(IoSlice::new(head));
     pieces.extend(body.iter().map(|piece| IoSlice::new(piece)));
@@ -254,7 +314,7 @@ fn send_all(stream: &mut TcpStream, head: &[u8], body: &[&[u8]]) -> io::Result<(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    stream.flush()
 }
 
 #[cfg(test)]

@@ -11,5 +11,6 @@ pub mod network;
 pub mod nitro;
 pub mod process;
 pub mod promises;
+pub mod tls;
 pub mod transcripts;
 pub mod vectors;

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::DevChainError;
 use crate::http::{Connection, HttpError};
 use crate::process::{Launch, ProcessError, ServerProcess};
+use crate::tls::{self, CertificateError};
 
 pub use chain::{ChainSettings, LocalChain};
 pub use files::{FilesError, Ports, Settings};
@@ -97,6 +98,9 @@ pub enum NetworkError {
         /// How many members there are.
         members: usize,
     },
+    /// Certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// The chain.
     #[error("the chain: {0}")]
     Chain(#[from] DevChainError),
@@ -141,7 +145,21 @@ pub struct Network {
 impl Network {
     /// Opens a data directory, or makes it as planned if there is none yet. Nothing is started.
     pub fn open(dir: &Path, plan: &Plan) -> Result<Self, NetworkError> {
-        let settings = files::open_or_create(dir, plan)?;
+        Self::open_either(dir, plan, false)
+    }
+
+    /// As [`open`](Self::open), with TLS on every link: each has a certificate of the testnet's authority, and JSON-RPC
+    /// ports let in only whom they have to, by theirs.
+    pub fn open_with_tls(dir: &Path, plan: &Plan) -> Result<Self, NetworkError> {
+        let network = Self::open_either(dir, plan, true)?;
+        let everyone = network.everyone();
+        let ports = everyone.iter().filter_map(|who| network.ports(*who).ok());
+        tls::know(dir, ports.flat_map(|ports| [ports.rpc, ports.rest, ports.metrics]).map(local))?;
+        Ok(network)
+    }
+
+    fn open_either(dir: &Path, plan: &Plan, tls: bool) -> Result<Self, NetworkError> {
+        let settings = files::open_or_create(dir, plan, tls)?;
         let members = (0..settings.members.len()).map(|_| None).collect();
         let member_options = vec![Vec::new(); settings.members.len()];
         let dir = dir.to_owned();
@@ -163,6 +181,12 @@ impl Network {
     pub fn with_chain(mut self, plan: &Plan) -> Result<Self, NetworkError> {
         let chain = LocalChain::start(&self.dir, plan, &self.settings)?;
         files::write_chain_configs(&self.dir, &self.settings, &chain)?;
+        if self.settings.tls {
+            let own = chain.settings();
+            let Ports { rpc, rest, metrics, .. } = own.mirror;
+            let ports = [rpc, rest, metrics, own.explorer, own.mirror_explorer];
+            tls::know(&self.dir, ports.map(local))?;
+        }
         self.chain = Some(chain);
         Ok(self)
     }
@@ -335,15 +359,23 @@ impl Network {
         Ok(ended)
     }
 
-    /// The addresses of one, as configured.
-    pub fn addresses(&self, who: Who) -> Result<Addresses, NetworkError> {
+    fn ports(&self, who: Who) -> Result<&Ports, NetworkError> {
         let ports = match who {
             Who::Aggregator => Some(&self.settings.aggregator),
             Who::Member(index) => self.settings.members.get(index),
             Who::Mirror => self.chain.as_ref().map(|chain| &chain.settings().mirror),
         };
-        let ports = ports.ok_or(NetworkError::NoSuch { who, members: self.members.len() })?;
-        let url = |port| format!("http://127.0.0.1:{port}");
+        ports.ok_or(NetworkError::NoSuch { who, members: self.members.len() })
+    }
+
+    fn url(&self, port: u16) -> String {
+        format!("{}://{}", self.settings.scheme(), local(port))
+    }
+
+    /// The addresses of one, as configured.
+    pub fn addresses(&self, who: Who) -> Result<Addresses, NetworkError> {
+        let ports = self.ports(who)?;
+        let url = |port| self.url(port);
         Ok(Addresses {
             rpc: url(ports.rpc),
             rest: url(ports.rest),
@@ -360,7 +392,7 @@ impl Network {
             Who::Mirror => settings.mirror_explorer,
             Who::Member(_) => return None,
         };
-        Some(format!("http://127.0.0.1:{port}"))
+        Some(self.url(port))
     }
 
     /// Asks one for its health.
@@ -413,6 +445,10 @@ impl Network {
     pub fn read_running(dir: &Path) -> Result<Vec<Running>, NetworkError> {
         Ok(files::read_running(dir)?)
     }
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 /// URLs of a process's listeners.

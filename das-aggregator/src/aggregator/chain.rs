@@ -16,7 +16,7 @@ use das_common::alarm::Alarms;
 use das_common::config::sections::given;
 use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded};
-use das_common::http::client::{ClientIdentity, TlsFiles};
+use das_common::http::client::{ClientIdentity, TlsFiles, TlsVersion};
 use das_common::store_auth::StoreKey;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -174,7 +174,13 @@ fn remote_signer(options: &RemoteSignerOptions) -> Result<PosterKey, StartError>
     let settings = RemoteSettings {
         url: options.url.expose().to_owned(),
         address,
-        tls: TlsFiles { authorities: given(&options.ca).map(Path::to_owned), identity },
+        tls: TlsFiles {
+            authorities: given(&options.ca).map(Path::to_owned),
+            identity,
+            // Not a program of ours.
+            min_version: TlsVersion::Tls12,
+            ..TlsFiles::default()
+        },
         deadline: options.timeout,
     };
     let signer = RemoteSigner::new(&settings).map_err(|error| StartError::PosterKey(error.into()))?;

@@ -10,6 +10,7 @@ use das_common::committee::{CommitteeError, Problem};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::client::EndpointError;
 use das_common::store_auth::{SignersError, StoreKeyError};
+use das_common::tls::TlsError;
 use das_dashboard::DashboardError;
 use thiserror::Error;
 
@@ -46,6 +47,18 @@ pub enum StartError {
     /// A URL of a member, or one to read from.
     #[error("--data-availability.rest-aggregator, or the committee: {0}")]
     Endpoint(#[from] EndpointError),
+    /// Certificates and keys of our servers.
+    #[error("--tls: {0}")]
+    Tls(#[source] TlsError),
+    /// Certificates and keys for what we call.
+    #[error("--tls.outgoing: {0}")]
+    OutgoingTls(#[source] TlsError),
+    /// A URL without TLS.
+    #[error("--require-tls: {url} would be called over plain HTTP")]
+    PlainUrl {
+        /// The URL of a member, or one to read from.
+        url: String,
+    },
     /// A keyset of a former committee.
     #[error("--provider-server.keyset-files: {0}")]
     KeysetFile(#[from] KeysetFileError),
@@ -142,6 +155,8 @@ impl Coded for StartError {
             | Self::HeaderBytes { .. } => fault::CONFIG_VALUE,
             Self::WriterWithoutKey => fault::STORE_KEY_MISSING,
             Self::ParentChain(error) => error.fault(),
+            Self::Tls(error) | Self::OutgoingTls(error) => error.fault(),
+            Self::PlainUrl { .. } => fault::TLS_WANTED,
             Self::KeysetNotValid { .. } => fault::CHAIN_KEYSET_INVALID,
             Self::KeysetUnknown { source, .. } => source.fault(),
             Self::PostWithout { .. } => fault::POST_OPTIONS,

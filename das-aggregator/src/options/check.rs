@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_common::tls::Port;
 
 use super::AggregatorOptions;
 
@@ -23,7 +24,20 @@ pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
     storing(options, &mut found);
     reading(options, &mut found);
     chain(options, &mut found);
+    found.extend(options.tls.problems(options.require_tls, &ports(options)));
     found
+}
+
+/// The servers, as far as TLS is concerned.
+fn ports(options: &AggregatorOptions) -> [Port; 6] {
+    [
+        Port { name: "rpc", option: "rpc-port", on: options.enable_rpc },
+        Port { name: "rest", option: "rest-port", on: options.enable_rest },
+        Port { name: "provider", option: "provider-server.port", on: options.provider_server.enable },
+        Port { name: "explorer", option: "explorer.port", on: options.explorer.enable },
+        Port { name: "dashboard", option: "dashboard.port", on: options.dashboard.enable },
+        Port { name: "metrics", option: "metrics-server.port", on: options.metrics },
+    ]
 }
 
 fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {
@@ -289,5 +303,6 @@ pub(super) fn notices(options: &AggregatorOptions) -> Vec<String> {
         };
         lines.push(text.to_owned());
     }
+    lines.extend(options.tls.notice(&ports(options)));
     lines
 }

@@ -88,6 +88,11 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
             "--provider-server.enable --provider-server.enable-da-writer --provider-server.addr 0.0.0.0",
             "could store in this aggregator's name",
         ),
+        (
+            "--enable-rest --provider-server.enable --require-tls",
+            "plain HTTP would be served on --rest-port, --provider-server.port; give --tls.cert",
+        ),
+        ("--tls.plain rset", "there are rpc, rest, provider, explorer, metrics"),
         ("--assumed-honest 2", "the nearest known one is --data-availability.rpc-aggregator.assumed-honest"),
     ] {
         let args: Vec<_> = args.split_whitespace().collect();

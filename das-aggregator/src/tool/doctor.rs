@@ -11,7 +11,8 @@ use das_common::committee::Committee;
 use das_common::config::Secret;
 use das_common::config::sections::ParentChainOptions;
 use das_common::data_hash::DataHash;
-use das_common::http::client::{Endpoint, HttpClient};
+use das_common::http::client::Endpoint;
+use das_common::tls::OutgoingTlsOptions;
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::json;
@@ -71,6 +72,8 @@ das_common::options! {
         max_clock_difference: Duration = "10s",
         /// How long to wait for each answer.
         timeout: Duration = "10s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON.
         json: bool = "false",
     }
@@ -131,7 +134,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
         let key = read_key(&options.signing_key)?;
         let probe = (key.is_some() || options.unsigned).then(|| Probe::new(key.as_ref(), options.retention));
 
-        let http = HttpClient::default();
+        let http = super::http(&options.tls)?;
         let examined = super::block_on(async {
             let examine = |patient| member::examine(&http, patient, probe.as_ref(), options.timeout);
             Ok(join_all(patients.iter().map(examine)).await)

@@ -8,6 +8,7 @@ use das_common::batch::VerifiedBatch;
 use das_common::committee::Committee;
 use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
+use das_common::tls::OutgoingTlsOptions;
 use das_common::wire::parse_get_by_hash;
 use http::StatusCode;
 use serde_json::json;
@@ -31,6 +32,8 @@ das_common::options! {
         out: PathBuf,
         /// How long to wait for each server.
         timeout: Duration = "30s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON, the batch in base64.
         json: bool = "false",
     }
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
             urls.extend(committee.members().iter().filter_map(|m| m.rest.as_ref()).map(ToString::to_string));
         }
         ensure!(!urls.is_empty(), "say where to read with --rest or --committee.file");
-        let (batch, from) = read_any(&urls, &hash, options.timeout)?;
+        let (batch, from) = read_any(&super::http(&options.tls)?, &urls, &hash, options.timeout)?;
         let bytes = batch.bytes();
         let json = json!({
             "dataHash": hex(hash.as_bytes()),
@@ -96,7 +99,7 @@ pub(crate) fn run_as_nitro(args: &[String]) -> anyhow::Result<Answer> {
             "--url must begin with http:// or https://; it is {:?}",
             options.url
         );
-        let (batch, _) = read_any(&[options.url], &hash, Duration::from_secs(30))?;
+        let (batch, _) = read_any(&HttpClient::default(), &[options.url], &hash, Duration::from_secs(30))?;
         let text = [b"Message: ", batch.bytes().as_ref(), b"\n"].concat();
         let data = base64_simd::STANDARD.encode_to_string(batch.bytes());
         Answer::new(options.json, text, &json!({ "dataHash": hex(hash.as_bytes()), "data": data }))
@@ -118,13 +121,17 @@ fn nitro_hash(text: &str) -> anyhow::Result<DataHash> {
 }
 
 /// The batch from the first server that has it, and that server's URL.
-fn read_any(urls: &[String], hash: &DataHash, timeout: Duration) -> anyhow::Result<(VerifiedBatch, String)> {
+fn read_any(
+    client: &HttpClient,
+    urls: &[String],
+    hash: &DataHash,
+    timeout: Duration,
+) -> anyhow::Result<(VerifiedBatch, String)> {
     let endpoints: Vec<Endpoint> = urls.iter().map(|url| Endpoint::parse(url)).collect::<Result<_, _>>()?;
     super::block_on(async {
-        let client = HttpClient::default();
         let mut failures = Vec::new();
         for endpoint in &endpoints {
-            match read(&client, endpoint, hash, timeout).await {
+            match read(client, endpoint, hash, timeout).await {
                 Ok(batch) => return Ok((batch, endpoint.to_string())),
                 Err(error) => failures.push(format!("{error:#}")),
             }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use das_common::config::Secret;
-use das_common::http::client::{Endpoint, HttpClient};
+use das_common::http::client::Endpoint;
 use das_common::rpc_client::MemberClient;
 use das_common::store_auth::RequestDigest;
+use das_common::tls::OutgoingTlsOptions;
 use serde_json::Value;
 
 use super::args;
@@ -48,6 +49,8 @@ das_common::options! {
         wait_at_most: Duration = "10m0s",
         /// How long to wait for one answer.
         timeout: Duration = "30s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON.
         json: bool = "false",
     }
@@ -68,6 +71,8 @@ das_common::options! {
         rpc: String,
         /// How long to wait for the answer.
         timeout: Duration = "30s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON.
         json: bool = "false",
     }
@@ -86,9 +91,9 @@ fn place(stage: &str) -> Option<usize> {
     STAGES.iter().position(|known| *known == stage)
 }
 
-fn client(rpc: &str) -> anyhow::Result<MemberClient> {
+fn client(rpc: &str, tls: &OutgoingTlsOptions) -> anyhow::Result<MemberClient> {
     ensure!(!rpc.is_empty(), "--rpc must say which aggregator");
-    Ok(MemberClient::new(Endpoint::parse(rpc).context("--rpc")?, HttpClient::default()))
+    Ok(MemberClient::new(Endpoint::parse(rpc).context("--rpc")?, super::http(tls)?))
 }
 
 /// A number that was given, or else is known.
@@ -106,7 +111,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
         };
         let message = message(&options.message, &options.file, options.random, "--random")?;
         let key = read_key(&options.signing_key)?.context("--signing-key must sign the request")?;
-        let client = client(&options.rpc)?;
+        let client = client(&options.rpc, &options.tls)?;
         let (status, reached) = super::block_on(async {
             let known = client.post_status(options.timeout).await;
             let known = known.context("the aggregator does not say what it posts to (post.enable?)")?;
@@ -181,7 +186,7 @@ pub(crate) fn run_status(args: &[String]) -> anyhow::Result<Answer> {
     args::with(args, 1..=1, |options: StatusOptions, words| {
         let word = words.first().map(String::as_str).unwrap_or_default();
         let id = word.parse().with_context(|| format!("{word:?} is no number of a batch"))?;
-        let client = client(&options.rpc)?;
+        let client = client(&options.rpc, &options.tls)?;
         let status = super::block_on(async { Ok(client.batch_status(id, options.timeout).await?) })?;
         let mut answer = Answer::new(options.json, text_of(&status), &status)?;
         answer.good = status["problem"].is_null();

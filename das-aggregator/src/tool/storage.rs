@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use das_common::committee::Committee;
 use das_common::http::client::{Endpoint, HttpClient};
+use das_common::tls::OutgoingTlsOptions;
 use futures::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ das_common::options! {
         committee: CommitteeFile,
         /// How long to wait for each member.
         timeout: Duration = "10s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON.
         json: bool = "false",
     }
@@ -99,7 +102,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
         let members = members(&options)?;
         let timeout = options.timeout;
         let found = super::block_on(async {
-            let client = HttpClient::default();
+            let client = super::http(&options.tls)?;
             let asked = members.iter().map(|(_, endpoint)| ask(&client, endpoint, timeout));
             Ok(join_all(asked).await)
         })?;

@@ -11,6 +11,7 @@ use das_common::data_hash::DataHash;
 use das_common::http::client::{Endpoint, HttpClient};
 use das_common::rpc_client::{MemberClient, store_body_length};
 use das_common::store_auth::{RequestDigest, StoreKey};
+use das_common::tls::OutgoingTlsOptions;
 use das_common::wire::StoreResult;
 use rand::Rng as _;
 use serde_json::json;
@@ -40,6 +41,8 @@ das_common::options! {
         body_limit: usize = "5242880",
         /// How long to wait for the answer.
         timeout: Duration = "30s",
+        /// Servers with https URLs: whom to trust, and who we are.
+        tls: OutgoingTlsOptions,
         /// Print JSON.
         json: bool = "false",
     }
@@ -151,6 +154,7 @@ struct Order {
     chunked: Chunked,
     body_limit: usize,
     timeout: Duration,
+    http: HttpClient,
     as_json: bool,
 }
 
@@ -180,6 +184,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
             chunked,
             body_limit: options.body_limit,
             timeout: options.timeout,
+            http: super::http(&options.tls)?,
             as_json: options.json,
         })
     })
@@ -205,6 +210,7 @@ pub(crate) fn run_as_nitro(args: &[String]) -> anyhow::Result<Answer> {
             chunked: if enable_chunked_store { Chunked::Preferred } else { Chunked::Never },
             body_limit: data_stream.max_store_chunk_body_size,
             timeout: rpc.timeout,
+            http: HttpClient::default(),
             as_json: options.json,
         })
     })
@@ -212,7 +218,7 @@ pub(crate) fn run_as_nitro(args: &[String]) -> anyhow::Result<Answer> {
 
 fn order(order: &Order) -> anyhow::Result<Answer> {
     let endpoint = Endpoint::parse(&order.rpc).context("the server's URL")?;
-    let client = MemberClient::new(endpoint, HttpClient::default());
+    let client = MemberClient::new(endpoint, order.http.clone());
     let timeout = super::now().saturating_add(order.retention.as_secs());
     let answer = super::block_on(send(&client, order, timeout))?;
 

@@ -22,7 +22,9 @@ use alloy_primitives::U64;
 use bytes::Bytes;
 use das_common::alarm::Alarms;
 use das_common::fault::{self, Coded, Fault};
-use das_common::http::client::{Endpoint, EndpointError, HttpClient, HttpError};
+use das_common::http::client::{
+    ClientLimits, Endpoint, EndpointError, HttpClient, HttpError, TlsFiles, TlsVersion,
+};
 use parking_lot::Mutex;
 use rand::Rng;
 use serde::de::DeserializeOwned;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// Most bytes of an answer.
     pub max_answer_bytes: usize,
+    /// How endpoints of https URLs are known.
+    pub tls: TlsFiles,
     /// The alarm that nobody answers is raised when it has lasted this long.
     pub alarm_after: Duration,
 }
@@ -68,6 +72,8 @@ impl Settings {
             backoff: Backoff::default(),
             // A thousand batches in calldata are some 100 KB of logs; a keyset is at most 64 KiB, in hex twice that.
             max_answer_bytes: 16 * 1024 * 1024,
+            // Others run them.
+            tls: TlsFiles { min_version: TlsVersion::Tls12, ..TlsFiles::default() },
             alarm_after: Duration::from_secs(60),
         }
     }
@@ -90,11 +96,20 @@ pub enum SettingsError {
         /// What is wrong.
         reason: String,
     },
+    /// The authority's file.
+    #[error("the authority of the parent chain's endpoints: {reason}")]
+    Authority {
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Coded for SettingsError {
     fn fault(&self) -> &'static Fault {
-        fault::CHAIN_URL
+        match self {
+            Self::Authority { .. } => fault::TLS_FILES,
+            _ => fault::CHAIN_URL,
+        }
     }
 }
 
@@ -154,13 +169,10 @@ impl Endpoints {
                 checking: tokio::sync::Mutex::default(),
             })
         });
-        Ok(Self(Arc::new(Inner {
-            slots: slots.collect::<Result<_, _>>()?,
-            settings,
-            http: HttpClient::default(),
-            alarms,
-            silent_since: Mutex::default(),
-        })))
+        let slots = slots.collect::<Result<_, _>>()?;
+        let http = HttpClient::with_watched_tls(ClientLimits::default(), &settings.tls, &alarms);
+        let http = http.map_err(|error| SettingsError::Authority { reason: error.to_string() })?;
+        Ok(Self(Arc::new(Inner { slots, settings, http, alarms, silent_since: Mutex::default() })))
     }
 
     /// The chain of the first of them that says one; what `settings` expect is not looked at.

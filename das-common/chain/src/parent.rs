@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use alloy_sol_types::SolEvent;
 use das_common::alarm::Alarms;
-use das_common::config::sections::ParentChainOptions;
+use das_common::config::sections::{ParentChainOptions, given};
 use das_common::fault::{self, Coded, Fault};
 use das_common::store_auth::{self, SignerRegistry, Untold};
 use parking_lot::Mutex;
@@ -105,6 +105,7 @@ impl ParentChain {
             request_timeout: options.request_timeout,
             ..Settings::new(options.urls(), options.chain_id)
         };
+        settings.tls.authorities = given(&options.ca).map(Path::to_path_buf);
         if settings.chain_id == 0 {
             settings.chain_id = find_chain_id(&settings, options.connection_attempts).await?;
         }

@@ -88,7 +88,11 @@ impl RemoteSigner {
         if !endpoint.is_https() {
             return Err(url("the scheme must be https: the signer knows us by our certificate"));
         }
-        let files = TlsFiles { authorities: settings.authorities, identity: Some(settings.identity) };
+        let files = TlsFiles {
+            authorities: settings.authorities,
+            identity: Some(settings.identity),
+            ..TlsFiles::default()
+        };
         Ok(Self {
             endpoint,
             http: HttpClient::with_tls(ClientLimits::default(), &files)?,

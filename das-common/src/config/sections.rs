@@ -1,6 +1,6 @@
 //! Sections that more than one program has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Replaced;
@@ -107,6 +107,8 @@ options! {
     pub struct ParentChainOptions {
         /// URLs (http or https) of nodes of the parent chain, separated by commas; the first one that answers is asked.
         node_url: String,
+        /// Certificates (PEM) of the authorities of the certificates of https URLs; none: those that the system trusts.
+        ca: PathBuf,
         /// Address of the SequencerInbox contract, or none. The contract's batch posters and sequencers may store.
         sequencer_inbox_address: String,
         /// Chain id that the nodes must have. 0: the one that is asked for at the start, which then needs a node.

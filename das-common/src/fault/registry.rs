@@ -126,6 +126,39 @@ faults! {
     cause: "it was told to stop and finishes what it has begun";
     cure: "try again when it is back";
 
+    ["TLS"]
+    TLS_FILES = "DAS-TLS-001": "files of certificates and keys cannot be used";
+    cause: "one is missing, cannot be read or is no PEM, or certificate and key do not belong together";
+    cure: "correct the file that the message names; openssl x509 and openssl pkey show what is in it";
+
+    TLS_NOT_IN_FORCE = "DAS-TLS-002": "a certificate is not in force";
+    cause: "it has expired, is not in force yet, or the clock of this machine is wrong";
+    cure: "replace the certificate, or set the clock";
+
+    TLS_KEPT = "DAS-TLS-003": "replaced files of certificates and keys cannot be used";
+    cause: "a file is half written, of another key, expired or no PEM; what was read before stays in use, until the next start";
+    cure: "put a certificate and the key that belongs to it in place, each with one rename; they are taken by themselves";
+
+    TLS_ENDS = "DAS-TLS-004": "the server's certificate ends soon";
+    cause: "it ends within 14 days and was not renewed";
+    cure: "replace the files; they are taken by themselves";
+
+    TLS_REFUSED = "DAS-TLS-005": "there is no TLS connection";
+    cause: "one side does not accept the other's certificate or version; the message says which";
+    cure: "see docs/tls.md for what each side wants: authority, name, time in force, client certificate";
+
+    TLS_CLIENT = "DAS-TLS-006": "a client's certificate has no allowed name";
+    cause: "it is of the right authority, and none of its DNS names is in tls.rpc.allowed-clients";
+    cure: "add one of its names to tls.rpc.allowed-clients, or give the client the right certificate";
+
+    TLS_WANTED = "DAS-TLS-007": "TLS is required and a URL has none";
+    cause: "require-tls is given, and a URL that is called begins with http://";
+    cure: "give https URLs, or take out require-tls";
+
+    TLS_CLIENT_KEPT = "DAS-TLS-008": "replaced files of certificates and keys for calls to other servers cannot be used";
+    cause: "a file is half written, of another key, expired or no PEM; what was read before stays in use, until the next start";
+    cure: "put a certificate and the key that belongs to it in place, each with one rename; they are taken by themselves";
+
     ["Stores"]
     STORE_NOT_SIGNED = "DAS-STORE-001": "request not properly signed";
     cause: "its signature is malformed, of another request, or of a signer who may not store";

@@ -5,14 +5,14 @@
 //! - An answer above the caller's bound is refused as soon as that is known; no more than the bound is ever held.
 //! - Redirects are not followed: where a request goes is decided by configuration only.
 //! - What a URL says about a user goes into the `Authorization` header and never into an error text or a log.
+//! - Servers of `https` URLs are known by their certificates ([`crate::tls`]); files of certificates and keys that are
+//!   replaced are used for connections that begin from then on.
 //!
 //! Connections are kept and reused. A request body is one [`Bytes`], so that any number of requests can share it.
 
-mod tls;
-
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -26,10 +26,15 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use thiserror::Error;
 use url::Url;
 
-pub use tls::{ClientIdentity, TlsError, TlsFiles};
+use crate::alarm::Alarms;
+use crate::fault;
+use crate::tls::{LOOK_EVERY, Look, Reloaded, client_config, explain};
+
+pub use crate::tls::{ClientIdentity, TlsError, TlsFiles, TlsVersion};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("das/", env!("CARGO_PKG_VERSION")));
 
@@ -254,9 +259,7 @@ pub enum HttpError {
         limit: usize,
     },
     /// The system's root certificates cannot be read, so no `https` URL can be called.
-    #[error(
-        "no root certificates for https: {reason} (install the system's ca-certificates or set SSL_CERT_FILE)"
-    )]
+    #[error("https cannot be used: {reason}")]
     NoRoots {
         /// What the loader says.
         reason: String,
@@ -323,10 +326,60 @@ pub struct HttpClient {
 
 struct Inner {
     limits: ClientLimits,
+    files: TlsFiles,
+    alarms: Alarms,
     plain: PlainClient,
-    /// Made at the first `https` call, if not given: reading the system's roots takes time that most committees on a private
+    /// Made at the first `https` call, if no files are to be read for it: reading the system's roots takes time that most committees on a private
     /// network never need.
-    tls: OnceLock<Result<TlsClient, String>>,
+    tls: OnceLock<Result<Tls, String>>,
+}
+
+/// The client over TLS. When its files change there is another, with connections of its own.
+struct Tls {
+    client: Reloaded<TlsClient>,
+    looked: Mutex<Looked>,
+    alarms: Alarms,
+}
+
+struct Looked {
+    at: Instant,
+    /// Whether the alarm is of this client: others may have it, too.
+    refused: bool,
+}
+
+impl Tls {
+    fn new(limits: ClientLimits, files: TlsFiles, alarms: Alarms) -> Result<Self, TlsError> {
+        let client = Reloaded::new(files.paths(), move || {
+            let builder = HttpsConnectorBuilder::new()
+                .with_tls_config(client_config(&files)?)
+                .https_only()
+                .enable_http1();
+            Ok(pooled(&limits).build(builder.wrap_connector(connector(&limits))))
+        })?;
+        Ok(Self { client, looked: Mutex::new(Looked { at: Instant::now(), refused: false }), alarms })
+    }
+
+    /// With what is in the files by now.
+    fn current(&self) -> Arc<TlsClient> {
+        let mut looked = self.looked.lock();
+        if looked.at.elapsed() >= LOOK_EVERY {
+            looked.at = Instant::now();
+            match self.client.look() {
+                Look::Same | Look::Replaced if looked.refused => {
+                    looked.refused = false;
+                    self.alarms.clear(fault::TLS_CLIENT_KEPT.code);
+                }
+                Look::Same | Look::Replaced | Look::Unsettled => {}
+                Look::Refused(error) => {
+                    looked.refused = true;
+                    let text = format!("{error}; what was read before stays in use");
+                    self.alarms.raise_fault(fault::TLS_CLIENT_KEPT, text);
+                }
+            }
+        }
+        drop(looked);
+        self.client.current()
+    }
 }
 
 impl fmt::Debug for HttpClient {
@@ -342,20 +395,39 @@ impl Default for HttpClient {
 }
 
 impl HttpClient {
-    /// A client with connections of its own.
+    /// A client with connections of its own, which trusts the authorities that the system trusts.
     pub fn new(limits: ClientLimits) -> Self {
+        Self::made(limits, TlsFiles::default(), Alarms::new(), OnceLock::new())
+    }
+
+    fn made(
+        limits: ClientLimits,
+        files: TlsFiles,
+        alarms: Alarms,
+        tls: OnceLock<Result<Tls, String>>,
+    ) -> Self {
         let plain = pooled(&limits).build(connector(&limits));
-        Self { inner: Arc::new(Inner { limits, plain, tls: OnceLock::new() }) }
+        Self { inner: Arc::new(Inner { limits, files, alarms, plain, tls }) }
     }
 
     /// A client that knows servers by their certificates and shows one of its own, as the files say. They are read now, and
-    /// not again.
+    /// when they change.
     pub fn with_tls(limits: ClientLimits, files: &TlsFiles) -> Result<Self, TlsError> {
-        let builder =
-            HttpsConnectorBuilder::new().with_tls_config(files.config()?).https_only().enable_http1();
-        let tls = pooled(&limits).build(builder.wrap_connector(connector(&limits)));
-        let plain = pooled(&limits).build(connector(&limits));
-        Ok(Self { inner: Arc::new(Inner { limits, plain, tls: OnceLock::from(Ok(tls)) }) })
+        Self::with_watched_tls(limits, files, &Alarms::new())
+    }
+
+    /// As [`with_tls`](Self::with_tls); changes that cannot be used are among these alarms.
+    pub fn with_watched_tls(
+        limits: ClientLimits,
+        files: &TlsFiles,
+        alarms: &Alarms,
+    ) -> Result<Self, TlsError> {
+        let tls = if files.paths().is_empty() {
+            OnceLock::new()
+        } else {
+            OnceLock::from(Ok(Tls::new(limits.clone(), files.clone(), alarms.clone())?))
+        };
+        Ok(Self::made(limits, files.clone(), alarms.clone(), tls))
     }
 
     /// POSTs a JSON body to the endpoint itself.
@@ -435,18 +507,14 @@ impl HttpClient {
         }
     }
 
-    fn tls(&self) -> Result<&TlsClient, HttpError> {
+    fn tls(&self) -> Result<Arc<TlsClient>, HttpError> {
         let made = self.inner.tls.get_or_init(|| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let builder = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider)
-                .map_err(|e| e.to_string())?
-                .https_only()
-                .enable_http1();
-            let https = builder.wrap_connector(connector(&self.inner.limits));
-            Ok(pooled(&self.inner.limits).build(https))
+            let Inner { limits, files, alarms, .. } = &*self.inner;
+            let made = Tls::new(limits.clone(), files.clone(), alarms.clone());
+            made.map_err(|error| error.to_string())
         });
-        made.as_ref().map_err(|reason| HttpError::NoRoots { reason: reason.clone() })
+        let tls = made.as_ref().map_err(|reason| HttpError::NoRoots { reason: reason.clone() })?;
+        Ok(tls.current())
     }
 }
 
@@ -526,7 +594,10 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text
+    match explain(error) {
+        Some(meaning) => format!("{text} ({meaning})"),
+        None => text,
+    }
 }
 
 #[cfg(test)]

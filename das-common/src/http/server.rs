@@ -11,8 +11,12 @@
 //!   broken connection ends it early.
 //! * An answer to a request whose body was not read arrives: the connection is closed only after the client had time to
 //!   read it.
+//! * Over TLS a connection that does not say who it is in time is closed, and no more than
+//!   [`Limits::max_handshakes`] are worked on at once; what says nothing at all is not among them.
 
 mod connection;
+mod handshake;
+mod socket;
 
 use std::future::Future;
 use std::io;
@@ -26,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use super::body::Pace;
 use crate::telemetry::names;
+use crate::tls::PortTls;
 use connection::Shared;
 
 /// How long the accept loop rests after an error that is not the client's, such as too many open files.
@@ -36,11 +41,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Connections open at once.
     pub max_connections: usize,
+    /// TLS handshakes that are worked on at once; further ones wait within their time.
+    pub max_handshakes: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Time from the first byte of a request's head to its last.
     pub header_timeout: Duration,
     /// Time between requests of one connection.
     pub idle_timeout: Duration,
-    /// Takes the place of the two above while no more connections can be accepted.
+    /// Takes the place of the three above while no more connections can be accepted.
     pub scarce_timeout: Duration,
     /// How slowly an answer may be taken.
     pub answer_pace: Pace,
@@ -56,6 +65,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
+            max_handshakes: 64,
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(120),
             scarce_timeout: Duration::from_secs(2),
@@ -71,24 +82,37 @@ impl Limits {
     /// How often a connection looks whether one of its times is over.
     fn look(&self) -> Duration {
         let answer = self.answer_pace.grace.min(self.scarce_answer_pace.grace);
-        let shortest = self.header_timeout.min(self.idle_timeout).min(self.scarce_timeout).min(answer);
+        let shortest = self.header_timeout.min(self.idle_timeout).min(self.scarce_timeout);
+        let shortest = shortest.min(self.handshake_timeout).min(answer);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
 }
 
-/// Serves `router` on `listener` until `shutdown` is cancelled, then accepts no more, lets requests in flight finish, and
-/// returns when they have, or when [`Limits::drain`] is over.
-///
-/// # Errors
-/// None so far: what goes wrong with one connection ends that connection, and when accepting fails it is tried again.
+/// Serves `router` over plain HTTP; else as [`serve_over`].
 pub async fn serve(
     listener: TcpListener,
     router: axum::Router,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    serve_over(None, listener, router, limits, shutdown).await
+}
+
+/// Serves `router` on `listener`, over TLS or without, until `shutdown` is cancelled, then accepts no more, lets requests in flight finish, and
+/// returns when they have, or when [`Limits::drain`] is over. Requests of clients that showed a certificate have a
+/// [`TlsPeer`](crate::tls::TlsPeer) among their extensions.
+///
+/// # Errors
+/// None so far: what goes wrong with one connection ends that connection, and when accepting fails it is tried again.
+pub async fn serve_over(
+    tls: Option<PortTls>,
+    listener: TcpListener,
+    router: axum::Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let shared = Arc::new(Shared::new(router, limits, shutdown.clone(), Arc::clone(&slots)));
+    let shared = Arc::new(Shared::new(router, tls, limits, shutdown.clone(), Arc::clone(&slots)));
     let connections = TaskTracker::new();
     let open = metrics::gauge!(names::CONNECTIONS);
     while let Some(slot) = unless(&shutdown, Arc::clone(&slots).acquire_owned()).await {

@@ -90,6 +90,10 @@ pub const PENDING_MESSAGES: &str = "das_chunked_pending_messages";
 
 /// Connections open, to all ports together.
 pub const CONNECTIONS: &str = "das_http_connections";
+/// TLS connections that began, by `result` (ok, refused, slow: nothing came in time).
+pub const TLS_HANDSHAKES: &str = "das_tls_handshakes_total";
+/// Unix time at which the server's certificate ends.
+pub const TLS_NOT_AFTER: &str = "das_tls_certificate_not_after_seconds";
 
 /// Time of a member's answer to a store, by `member` and `result` (ok, error, late).
 pub const MEMBER_STORE_SECONDS: &str = "das_member_store_duration_seconds";

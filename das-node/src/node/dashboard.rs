@@ -22,7 +22,7 @@ impl Node {
         health: Arc<Health>,
         metrics: MetricsHandle,
     ) -> Result<Router, StartError> {
-        let bound = self.bound.explorer.map(|address| format!("http://{address}/"));
+        let bound = self.bound.explorer.map(|served| format!("{served}/"));
         let link = &options.dashboard.explorer_link;
         let explorer = bound.map(|bound| if link.is_empty() { bound } else { link.clone() });
         let name = member_name(options, key)?;

@@ -7,6 +7,7 @@ use das_common::alarm::Alarms;
 use das_common::http::answers::AnswerBudget;
 use das_common::http::rest;
 use das_common::telemetry::{MetricsHandle, watch_process};
+use das_common::tls::ServerTls;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +21,15 @@ use crate::retrieve::{Fetched, Retrieve, Times};
 /// Opens the archive and the ports.
 pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Result<Node, StartError> {
     let (alarms, stop) = (Alarms::new(), CancellationToken::new());
+    let tls = options.tls.server().map(ServerTls::open).transpose().map_err(StartError::Tls)?;
+    let mut background = JoinSet::new();
+    if let Some(tls) = tls.clone() {
+        background.spawn(tls.watch(alarms.clone(), stop.clone()));
+    }
     let bucket = archive::open(options, None)?;
     let retrieve = Retrieve::new(
         None,
-        load_fallback(options, &stop)?,
+        load_fallback(options, &alarms, &stop)?,
         options.data_availability.local_cache.max_bytes.0,
         Fetched::Heals,
         alarms.clone(),
@@ -44,14 +50,15 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         custody: None,
         peers: None,
         servers: JoinSet::new(),
-        background: JoinSet::new(),
+        tls,
+        background,
         stop,
     };
     if options.enable_rest {
         let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
         let port = RestPort::new(retrieve, Arc::clone(&health), policy);
         let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-        node.bound.rest = Some(node.serve(address, rest::router(Arc::new(port), answers), options));
+        node.bound.rest = Some(node.serve("rest", address, rest::router(Arc::new(port), answers), options));
     }
     let stop = node.stop.clone();
     let every = options.metrics_server.update_interval;
@@ -60,12 +67,12 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         let server = &options.dashboard;
         let address = listen("dashboard.port", &server.addr, server.port).await?;
         let router = node.dashboard(options, None, Arc::clone(&health), metrics.clone())?;
-        node.bound.dashboard = Some(node.serve(address, router, options));
+        node.bound.dashboard = Some(node.serve("dashboard", address, router, options));
     }
     if options.metrics {
         let server = &options.metrics_server;
         let address = listen("metrics-server.port", &server.addr, server.port).await?;
-        node.bound.metrics = Some(node.serve(address, metrics_router(metrics, health), options));
+        node.bound.metrics = Some(node.serve("metrics", address, metrics_router(metrics, health), options));
     }
     Ok(node)
 }

@@ -2,6 +2,7 @@
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_common::tls::Port;
 use das_keys::options::NODE_NAMES;
 
 use super::{NodeOptions, custody};
@@ -21,7 +22,36 @@ pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     super::archive::check(options, &mut found);
     following(options, &mut found);
     super::peer::problems(options, &mut found);
+    found.extend(options.tls.problems(options.require_tls, &ports(options)));
+    if options.require_tls {
+        calls(options, &mut found);
+    }
     found
+}
+
+/// The servers, as far as TLS is concerned.
+fn ports(options: &NodeOptions) -> [Port; 5] {
+    [
+        Port { name: "rpc", option: "rpc-port", on: options.enable_rpc },
+        Port { name: "rest", option: "rest-port", on: options.enable_rest },
+        Port { name: "explorer", option: "explorer.port", on: options.explorer.enable },
+        Port { name: "dashboard", option: "dashboard.port", on: options.dashboard.enable },
+        Port { name: "metrics", option: "metrics-server.port", on: options.metrics },
+    ]
+}
+
+fn calls(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let reading = &options.data_availability.rest_aggregator.servers;
+    let plain = |url: &&String| url.starts_with("http://");
+    for (option, urls) in [
+        ("data-availability.rest-aggregator.urls", &reading.urls[..]),
+        ("data-availability.rest-aggregator.online-url-list", std::slice::from_ref(&reading.online_url_list)),
+    ] {
+        if let Some(url) = urls.iter().find(plain).filter(|_| reading.enable) {
+            let text = format!("{url} is called over plain HTTP, and --require-tls is given");
+            found.push(problem(option, text, "give https URLs"));
+        }
+    }
 }
 
 fn servers(options: &NodeOptions, found: &mut Vec<Problem>) {
@@ -250,5 +280,6 @@ pub(super) fn notices(options: &NodeOptions) -> Vec<String> {
                 .to_owned(),
         );
     }
+    lines.extend(options.tls.notice(&ports(options)));
     lines
 }

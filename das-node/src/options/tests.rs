@@ -20,6 +20,8 @@ fn sample(name: &str) -> Loaded<NodeOptions> {
 const MEMBER: &str = "--enable-rpc --data-availability.key.key-dir k --data-availability.local-file-storage.enable \
                       --data-availability.local-file-storage.data-dir d";
 
+const TLS: &str = "--tls.cert c --tls.key k";
+
 #[test]
 fn the_samples_are_usable_as_they_are() {
     let member = sample("member.jsonc");
@@ -31,6 +33,7 @@ fn the_samples_are_usable_as_they_are() {
 
     let mirror = sample("mirror.jsonc").options;
     assert!(mirror.enable_rest && !mirror.enable_rpc && !mirror.has_key());
+    assert!(member.require_tls && mirror.require_tls);
 }
 
 #[test]
@@ -118,6 +121,25 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
         ("--peer.max-memory 1MiB", "--peer.max-memory (command line): 1MiB is below the longest answer"),
         ("--peer.request-rate 0", "--peer.request-rate (command line): it is 0"),
         ("--peer.max-backoff 1ms", "it is below --peer.min-backoff"),
+        (
+            "--enable-rest --require-tls",
+            "--require-tls (command line): plain HTTP would be served on --rest-port; give",
+        ),
+        ("--tls.cert c", "--tls.key: there is a certificate without its key"),
+        ("--tls.key k", "--tls.cert: there is a key without its certificate"),
+        ("--tls.plain rset", "\"rset\" is no server; there are rpc, rest, explorer, metrics"),
+        ("--tls.rpc.client-ca a", "clients show certificates over TLS only"),
+        (
+            "--tls.cert c --tls.key k --tls.plain rpc --tls.rpc.client-ca a",
+            "clients show certificates over TLS only",
+        ),
+        ("--tls.rpc.allowed-clients a", "there is no authority to know clients by"),
+        ("--tls.outgoing.cert c", "certificate and key are not both given"),
+        ("--tls.min-version 1.1", "expected 1.3 or 1.2"),
+        (
+            "--require-tls --data-availability.rest-aggregator.enable --data-availability.rest-aggregator.urls http://a",
+            "http://a is called over plain HTTP",
+        ),
         ("--log-level NOPE", "--log-level (command line): \"NOPE\" is wrong: expected TRACE, DEBUG"),
         ("--log-type NOPE", "expected plaintext or json"),
         ("--data-dir x", "the nearest known one is --data-availability.local-file-storage.data-dir"),
@@ -137,7 +159,7 @@ fn a_contract_without_a_node_to_ask_would_refuse_every_store() {
     let inbox = "--parent-chain.sequencer-inbox-address 0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE";
     assert!(outcome(&format!("{MEMBER} {inbox}")).is_err_and(|p| p.contains("parent-chain.node-url")));
     let chain =
-        run(&format!("{MEMBER} {inbox} --parent-chain.node-url http://127.0.0.1:1,http://127.0.0.1:2"));
+        run(&format!("{MEMBER} {TLS} {inbox} --parent-chain.node-url http://127.0.0.1:1,http://127.0.0.1:2"));
     assert!(chain.notices.is_empty(), "{:?}", chain.notices);
     let named = run(&format!(
         "{MEMBER} {inbox} --data-availability.allowed-signers=0xFf63b7c125284ac17E20e7F6473f3c38B3eF12AE"
@@ -164,6 +186,15 @@ fn a_node_that_reads_from_an_archive_needs_neither_disk_nor_key_and_shows_no_sec
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn servers_without_tls_are_named_in_one_warning() {
+    let all = format!("{MEMBER} --data-availability.disable-signature-checking --enable-rest --metrics");
+    let named = |extra: &str| run(&format!("{all} {extra}")).notices.pop().unwrap();
+    assert!(named("").contains("PLAIN HTTP on --rpc-port, --rest-port, --metrics-server.port:"));
+    assert!(named(&format!("{TLS} --tls.plain metrics")).contains("PLAIN HTTP on --metrics-server.port:"));
+    assert!(!named(TLS).contains("PLAIN HTTP"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use das_common::store_auth::StoreKey;
 use das_testnet::args::{Args, Size, Span};
 use das_testnet::load::{self, Bounds, Load, Mode, table};
 use das_testnet::network::{Network, Running};
+use das_testnet::tls;
 
 const HELP: &str = "\
 das-load: load for committee members and aggregators
@@ -102,6 +103,11 @@ fn parse_load(mode: Mode, mut args: Args) -> anyhow::Result<Load> {
             running.iter().find(|p| p.name == name).with_context(|| format!("{name} does not run"))?;
         rpc.push(target.rpc.clone());
         rest.push(target.rest.clone());
+        let secure = [&target.rpc, &target.rest].into_iter().filter_map(|url| url.strip_prefix("https://"));
+        let secure: Vec<String> = secure.map(str::to_owned).collect();
+        if !secure.is_empty() {
+            tls::know(&dir, secure).context("the certificates of the testnet")?;
+        }
         let counted = |p: &&Running| member.is_none() || p.name == name;
         processes.extend(running.iter().filter(counted).map(|p| (p.name.clone(), p.pid)));
         key_file.get_or_insert(dir.join("poster-key"));

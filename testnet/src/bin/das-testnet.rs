@@ -20,6 +20,7 @@ das-testnet: a data availability committee and its parent chain as real processe
   --base-port P     first port (default 9700; 0 = any free ports); a directory keeps the ports it was made with
   --hot-retention T how long members keep a batch whole before it becomes shards, as 5s (default: theirs, 1h)
   --no-chain        committee and aggregator only: no parent chain, no posting, no mirror
+  --tls             TLS on every link, with certificates made for it (in DIR/tls)
   --quiet           print only what changes
 
 While it runs it reads commands, a line each:
@@ -71,9 +72,10 @@ fn start(mut args: Args) -> anyhow::Result<Network> {
         base_port: args.value_or("base-port", default.base_port)?,
     };
     let hot_retention = args.value::<Span>("hot-retention")?;
-    let (quiet, no_chain) = (args.switch("quiet"), args.switch("no-chain"));
+    let (quiet, no_chain, tls) = (args.switch("quiet"), args.switch("no-chain"), args.switch("tls"));
+    let open = if tls { Network::open_with_tls } else { Network::open };
     args.finish()?;
-    let mut network = Network::open(&dir, &plan).with_context(|| {
+    let mut network = open(&dir, &plan).with_context(|| {
         format!("the data directory {0} (another --dir, or removing {0}, begins anew)", dir.display())
     })?;
     if !no_chain {
@@ -115,6 +117,17 @@ fn print_hints(network: &Network) -> anyhow::Result<()> {
     let aggregator = network.addresses(Who::Aggregator)?;
     let key = network.poster_key_file();
     say(&format!("\nLook at the committee: {}", aggregator.dashboard));
+    if network.settings().tls {
+        let (dir, own) = (network.dir(), das_testnet::tls::identity(network.dir(), das_testnet::tls::LOAD));
+        say(&format!(
+            "
+With TLS every dastool command below takes also:
+  --tls.ca {} --tls.cert {} --tls.key {}",
+            das_testnet::tls::authority(dir).display(),
+            own.certificate.display(),
+            own.key.display(),
+        ));
+    }
     if let Some(chain) = network.chain() {
         let explorer = network.explorer(Who::Aggregator).unwrap_or_default();
         say(&format!(

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{LocalChain, Plan, Running, Who};
+use crate::tls::{self, CertificateError};
 
 pub(super) const COMMITTEE: &str = "committee.toml";
 pub(super) const CONFIG: &str = "config.json";
@@ -52,6 +53,16 @@ pub struct Settings {
     pub aggregator: Ports,
     /// Ports of the members, in the order of their indices.
     pub members: Vec<Ports>,
+    /// Whether links have TLS: as chosen at the last start, and not kept.
+    #[serde(skip)]
+    pub tls: bool,
+}
+
+impl Settings {
+    /// What URLs begin with.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
 }
 
 /// Why a data directory cannot be used.
@@ -110,12 +121,15 @@ pub enum FilesError {
     /// A key could not be made or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A certificate could not be made or written.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// Reads the settings of a directory, or makes one.
-pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesError> {
+pub(super) fn open_or_create(dir: &Path, plan: &Plan, tls: bool) -> Result<Settings, FilesError> {
     let settings_file = dir.join(SETTINGS);
-    let settings = match fs::read_to_string(&settings_file) {
+    let mut settings = match fs::read_to_string(&settings_file) {
         Ok(text) => {
             let form = |e: toml::de::Error| FilesError::Form { path: settings_file, reason: e.to_string() };
             let settings: Settings = toml::from_str(&text).map_err(form)?;
@@ -138,6 +152,7 @@ pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesE
                 shards: plan.shards,
                 aggregator: choose_ports(plan, 0)?,
                 members: (1..=plan.members).map(|i| choose_ports(plan, i)).collect::<Result<_, _>>()?,
+                tls,
             };
             make_keys(dir, plan.members)?;
             // Last: a directory with settings has all its keys.
@@ -147,6 +162,12 @@ pub(super) fn open_or_create(dir: &Path, plan: &Plan) -> Result<Settings, FilesE
         }
         Err(source) => return Err(FilesError::Io { action: "read", path: settings_file, source }),
     };
+    settings.tls = tls;
+    if tls {
+        let members = (0..settings.members.len()).map(Who::Member);
+        let everyone = members.chain([Who::Aggregator, Who::Mirror]);
+        tls::make(dir, everyone.map(|who| who.to_string()))?;
+    }
     // Written anew each time, so that a newer launcher's options apply to an older directory.
     write_configs(dir, &settings)?;
     Ok(settings)
@@ -210,19 +231,21 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let poster = absolute.join(POSTER_PUBLIC_KEY);
     let mut committee = format!("honest-members = {}\ndata-shards = {}\n", settings.honest, settings.shards);
+    let scheme = settings.scheme();
     for (index, ports) in settings.members.iter().enumerate() {
         let name = Who::Member(index).to_string();
         let home = absolute.join(&name);
         let public_key = read(&home.join("keys/das_bls.pub"))?;
         committee.push_str(&format!(
-            "\n[[member]]\nname = \"{name}\"\npublic-key = \"{}\"\nrpc = \"http://127.0.0.1:{}\"\n\
-             rest = \"http://127.0.0.1:{}\"\npeer = \"{}\"\n",
+            "\n[[member]]\nname = \"{name}\"\npublic-key = \"{}\"\nrpc = \"{scheme}://127.0.0.1:{}\"\n\
+             rest = \"{scheme}://127.0.0.1:{}\"\npeer = \"{}\"\n",
             public_key.trim(),
             ports.rpc,
             ports.rest,
             peer_address(ports),
         ));
         let mut config = listeners(ports);
+        add_tls(&mut config, settings, &absolute, &name, &[&Who::Aggregator.to_string(), tls::LOAD]);
         config["data-availability"] = json!({
             "enable": true,
             "key": { "key-dir": home.join("keys") },
@@ -240,6 +263,7 @@ fn write_configs(dir: &Path, settings: &Settings) -> Result<(), FilesError> {
     }
     write(&absolute.join(COMMITTEE), &committee, 0o644)?;
     let mut config = listeners(&settings.aggregator);
+    add_tls(&mut config, settings, &absolute, &Who::Aggregator.to_string(), &[tls::LOAD]);
     config["committee"] = json!({ "file": absolute.join(COMMITTEE) });
     config["data-availability"] = json!({
         "extra-signature-checking-public-key": &poster,
@@ -294,19 +318,38 @@ pub(super) fn write_chain_configs(
         config["explorer"] = explorer(own.explorer);
     })?;
     let mut config = listeners(&own.mirror);
+    add_tls(&mut config, settings, &absolute, &Who::Mirror.to_string(), &[]);
     config["enable-rpc"] = json!(false);
     config["data-availability"] = json!({
         "local-file-storage": { "enable": true, "data-dir": mirror.join("data") },
         // All that it knows beside the contract.
         "rest-aggregator": {
             "enable": true,
-            "urls": format!("http://127.0.0.1:{}", settings.aggregator.rest),
+            "urls": format!("{}://127.0.0.1:{}", settings.scheme(), settings.aggregator.rest),
             "sync-to-storage": { "eager": true },
         },
     });
     config["explorer"] = explorer(own.mirror_explorer);
     config["parent-chain"] = parent_chain;
     write_json(&mirror.join(CONFIG), &config)
+}
+
+/// Adds the options of TLS, where there is any: our certificate for all ports and calls, and who may store.
+fn add_tls(config: &mut serde_json::Value, settings: &Settings, dir: &Path, name: &str, clients: &[&str]) {
+    if !settings.tls {
+        return;
+    }
+    let (authority, own) = (tls::authority(dir), tls::identity(dir, name));
+    let clients: Vec<_> = clients.iter().map(|name| format!("{name}.das.test")).collect();
+    config["tls"] = json!({
+        "cert": own.certificate,
+        "key": own.key,
+        "outgoing": { "ca": authority, "cert": own.certificate, "key": own.key },
+    });
+    if !clients.is_empty() {
+        config["tls"]["rpc"] = json!({ "client-ca": authority, "allowed-clients": clients });
+    }
+    config["require-tls"] = json!(true);
 }
 
 fn peer_address(ports: &Ports) -> String {
@@ -366,16 +409,16 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_keys_and_ports_and_refuses_another_plan() {
         let dir = tempfile::tempdir().unwrap();
-        let first = open_or_create(dir.path(), &PLAN).unwrap();
+        let first = open_or_create(dir.path(), &PLAN, false).unwrap();
         let committee = fs::read_to_string(dir.path().join(COMMITTEE)).unwrap();
         let mut ports: Vec<_> = [&first.aggregator].into_iter().chain(&first.members).collect();
         assert_eq!(ports.len(), 4);
         ports.dedup();
         assert_eq!(ports.len(), 4);
 
-        assert_eq!(open_or_create(dir.path(), &PLAN).unwrap(), first);
+        assert_eq!(open_or_create(dir.path(), &PLAN, false).unwrap(), first);
         assert_eq!(fs::read_to_string(dir.path().join(COMMITTEE)).unwrap(), committee);
-        let other = open_or_create(dir.path(), &Plan { members: 4, ..PLAN });
+        let other = open_or_create(dir.path(), &Plan { members: 4, ..PLAN }, false);
         assert!(matches!(other, Err(FilesError::OtherPlan { members: 3, .. })), "{other:?}");
     }
 
@@ -383,7 +426,7 @@ mod tests {
     fn secrets_are_for_the_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        open_or_create(dir.path(), &PLAN).unwrap();
+        open_or_create(dir.path(), &PLAN, false).unwrap();
         for secret in [POSTER_KEY, "member-1/keys/das_bls"] {
             let mode = fs::metadata(dir.path().join(secret)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{secret}");
@@ -395,10 +438,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (members, honest, shards) in [(3, 4, 2), (3, 2, 3), (3, 2, 0), (65, 2, 1), (0, 0, 0)] {
             let plan = Plan { members, honest, shards, base_port: 0 };
-            let refused = open_or_create(dir.path(), &plan);
+            let refused = open_or_create(dir.path(), &plan, false);
             assert!(matches!(refused, Err(FilesError::Policy { .. })), "{plan:?}: {refused:?}");
         }
         let plan = Plan { base_port: 65_510, ..PLAN };
-        assert!(matches!(open_or_create(dir.path(), &plan), Err(FilesError::Ports { .. })));
+        assert!(matches!(open_or_create(dir.path(), &plan, false), Err(FilesError::Ports { .. })));
     }
 }

@@ -219,6 +219,7 @@ async fn nothing_else_is_signed_and_nobody_else_is_served() {
             certificate: place.client.certificate.clone(),
             key: place.client.key.clone(),
         }),
+        ..TlsFiles::default()
     };
     let http = HttpClient::with_tls(ClientLimits::default(), &files).unwrap();
     let endpoint = Endpoint::parse(&format!("https://localhost:{port}/v1/sign")).unwrap();
@@ -424,4 +425,38 @@ fn a_signer_that_is_killed_has_recorded_what_left() {
     drop(signer);
     let found = place.audit();
     assert!(found.signatures >= left.len() as u64 && found.repaired >= 3, "{found:?}, {} left", left.len());
+}
+
+/// Certificates and authority of both sides, while both run.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_signer_and_client_are_replaced_while_they_run() {
+    let place = Place::new();
+    let signer = place.signer(0).start().unwrap();
+    let port = port(&signer);
+    let word = || Message::certificate(DataHash::from_bytes([7; 32]), unix_now() + FOR).unwrap();
+    let remote = place.remote(port, &place.client, &place.key);
+    remote.sign(word()).await.unwrap();
+    // Somebody who kept what was valid before.
+    let kept = place.authority.issue("kept");
+    fs::copy(&place.client.certificate, &kept.certificate).unwrap();
+    fs::copy(&place.client.key, &kept.key).unwrap();
+
+    let next = Authority::new(&place.path("next"));
+    for (name, own) in [
+        (
+            "localhost",
+            Identity { certificate: place.path("tls/localhost.pem"), key: place.path("tls/localhost.key") },
+        ),
+        (CLIENT, Identity { certificate: place.client.certificate.clone(), key: place.client.key.clone() }),
+    ] {
+        let new = next.issue(name);
+        fs::rename(new.key, own.key).unwrap();
+        fs::rename(new.certificate, own.certificate).unwrap();
+    }
+    fs::rename(next.file(), place.authority.file()).unwrap();
+    let replaced = "the certificate and the authorities of clients were read anew";
+    assert!(wait_until(LONG, || signer.output().contains(replaced)).is_some(), "{}", signer.output());
+    remote.sign(word()).await.unwrap();
+    let stale = place.remote(port, &kept, &place.key).sign(word()).await.unwrap_err();
+    assert!(matches!(&stale, SignError::Away { reason, .. } if reason.contains("DAS-TLS-005")), "{stale}");
 }

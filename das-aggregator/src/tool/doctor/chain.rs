@@ -1,5 +1,6 @@
 //! The examination of the parent chain: its nodes, the contract, and what the contract knows of the committee.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use das_chain::poster_rpc::PosterRpc;
 use das_chain::reader::{At, Limits, Reader};
 use das_common::alarm::Alarms;
 use das_common::committee::Committee;
-use das_common::config::sections::ParentChainOptions;
+use das_common::config::sections::{ParentChainOptions, given};
 use das_common::store_auth::StoreKey;
 
 use super::Finding;
@@ -39,11 +40,16 @@ pub(super) async fn examine(
     subjects: &Subjects<'_>,
     timeout: Duration,
 ) -> anyhow::Result<Vec<Finding>> {
+    let settings = |urls, chain_id| {
+        let mut settings = Settings { request_timeout: timeout, ..Settings::new(urls, chain_id) };
+        settings.tls.authorities = given(&options.ca).map(Path::to_path_buf);
+        settings
+    };
     let mut findings = Vec::new();
     let mut chain_id = options.chain_id;
     let mut good = Vec::new();
     for url in options.urls() {
-        let settings = Settings { request_timeout: timeout, ..Settings::new(vec![url.clone()], chain_id) };
+        let settings = settings(vec![url.clone()], chain_id);
         let found = Endpoints::find_chain_id(settings).await.context("--parent-chain.node-url")?;
         // Paths of such URLs are often secrets.
         let name = url.split('/').nth(2).unwrap_or(&url).rsplit('@').next().unwrap_or_default().to_owned();
@@ -74,8 +80,7 @@ pub(super) async fn examine(
     let inbox = &options.sequencer_inbox_address;
     let inbox = Address::from_str(inbox)
         .with_context(|| format!("--parent-chain.sequencer-inbox-address {inbox:?} is no address"))?;
-    let settings = Settings { request_timeout: timeout, ..Settings::new(good, chain_id) };
-    let endpoints = Endpoints::new(settings, Alarms::new())?;
+    let endpoints = Endpoints::new(settings(good, chain_id), Alarms::new())?;
     let chain = Chain { reader: Reader::new(endpoints.clone(), Limits::default()), inbox };
     findings.extend(chain.examine(subjects, &PosterRpc::new(endpoints)).await);
     Ok(findings)

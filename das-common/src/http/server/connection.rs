@@ -23,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::Limits;
+use super::handshake::{Handshakes, shake};
+use super::socket::Socket;
 use crate::http::answers::AnswerBudget;
+use crate::tls::{PortTls, TlsPeer};
 
 /// The largest read from a socket, and the largest head of a request. Larger reads are slower: they leave the cache
 /// before they are copied to their place.
@@ -34,27 +37,32 @@ const LINGER_BYTES: u64 = 64 * 1024 * 1024;
 /// What the connections of one server have in common.
 pub(super) struct Shared {
     router: axum::Router,
-    limits: Limits,
+    tls: Option<PortTls>,
+    pub(super) handshakes: Handshakes,
+    pub(super) limits: Limits,
     /// Accept no more, and end connections after their requests in flight.
-    shutdown: CancellationToken,
+    pub(super) shutdown: CancellationToken,
     /// End connections at once.
     cut_off: CancellationToken,
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
     http: http1::Builder,
 }
 
 impl Shared {
     pub(super) fn new(
         router: axum::Router,
+        tls: Option<PortTls>,
         limits: Limits,
         shutdown: CancellationToken,
         slots: Arc<Semaphore>,
     ) -> Self {
+        let handshakes = Handshakes::new(limits.max_handshakes);
         let mut http = http1::Builder::new();
         // A client that has sent its request and closed its side still gets its answer. The times are kept by the watch
         // below, which costs nothing per request.
         http.half_close(true).header_read_timeout(None).max_buf_size(READ_BUFFER).title_case_headers(true);
-        Self { router, limits, shutdown, cut_off: CancellationToken::new(), slots, http }
+        let cut_off = CancellationToken::new();
+        Self { router, tls, handshakes, limits, shutdown, cut_off, slots, http }
     }
 
     /// Ends all connections.
@@ -68,6 +76,14 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
     // An answer is written whole, so nothing is gained by waiting for more. A socket that refuses is broken and will
     // say so when it is read.
     let _ = stream.set_nodelay(true);
+    let stream = match &shared.tls {
+        None => Socket::Plain(stream),
+        Some(tls) => match shake(stream, tls, shared).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    let client = stream.client();
     let watch = Arc::new(Watch::new());
     let way_back = Arc::new(Mutex::new(None));
     let io = WatchedIo {
@@ -75,7 +91,7 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
         watch: Arc::clone(&watch),
         way_back: Arc::clone(&way_back),
     };
-    let finished = converse(io, &watch, shared).await;
+    let finished = converse(io, client, &watch, shared).await;
     let stream = way_back.lock().take();
     if let (true, Some(stream)) = (finished, stream) {
         linger(stream, shared.limits.linger).await;
@@ -83,10 +99,13 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
 }
 
 /// Runs the protocol. True when it came to its end, false when the connection is to be dropped as it is.
-async fn converse(io: WatchedIo, watch: &Arc<Watch>, shared: &Shared) -> bool {
-    let service = service_fn(|request: http::Request<Incoming>| {
+async fn converse(io: WatchedIo, client: Option<TlsPeer>, watch: &Arc<Watch>, shared: &Shared) -> bool {
+    let service = service_fn(|mut request: http::Request<Incoming>| {
         let watch = Arc::clone(watch);
         watch.enter(Stage::Serving);
+        if let Some(client) = &client {
+            request.extensions_mut().insert(client.clone());
+        }
         let answer = shared.router.clone().call(request.map(Body::new));
         async move {
             let answer = answer.await;
@@ -126,7 +145,7 @@ async fn converse(io: WatchedIo, watch: &Arc<Watch>, shared: &Shared) -> bool {
 
 /// Says that nothing more comes, and gives the client time to read what was sent: closing a socket on which unread data
 /// lies discards what is still on its way out.
-async fn linger(mut stream: TcpStream, time: Duration) {
+pub(super) async fn linger(mut stream: Socket, time: Duration) {
     let farewell = async {
         stream.shutdown().await?;
         let mut scrap = [0; 16 * 1024];
@@ -238,13 +257,13 @@ impl Watch {
 /// The socket under the watch. When hyper is done with it, the stream goes back instead of being closed.
 struct WatchedIo {
     /// There until this is dropped.
-    stream: Option<TokioIo<TcpStream>>,
+    stream: Option<TokioIo<Socket>>,
     watch: Arc<Watch>,
-    way_back: Arc<Mutex<Option<TcpStream>>>,
+    way_back: Arc<Mutex<Option<Socket>>>,
 }
 
 impl WatchedIo {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Socket>> {
         Pin::new(self.get_mut().stream.as_mut().expect("taken only when this is dropped"))
     }
 }

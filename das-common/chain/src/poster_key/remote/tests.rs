@@ -117,6 +117,7 @@ impl Signer {
             tls: TlsFiles {
                 authorities: Some(self.authority.file("authority")),
                 identity: Some(self.authority.issue("client", "poster")),
+                ..TlsFiles::default()
             },
             deadline: Duration::from_secs(20),
         }
