@@ -92,7 +92,7 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
             "--enable-rest --provider-server.enable --require-tls",
             "plain HTTP would be served on --rest-port, --provider-server.port; give --tls.cert",
         ),
-        ("--tls.plain rset", "there are rpc, rest, provider, explorer, metrics"),
+        ("--tls.plain rset", "there are rpc, rest, provider, explorer, dashboard, metrics"),
         ("--assumed-honest 2", "the nearest known one is --data-availability.rpc-aggregator.assumed-honest"),
     ] {
         let args: Vec<_> = args.split_whitespace().collect();

@@ -127,7 +127,7 @@ fn every_start_that_cannot_work_names_the_option_and_the_cure() {
         ),
         ("--tls.cert c", "--tls.key: there is a certificate without its key"),
         ("--tls.key k", "--tls.cert: there is a key without its certificate"),
-        ("--tls.plain rset", "\"rset\" is no server; there are rpc, rest, explorer, metrics"),
+        ("--tls.plain rset", "\"rset\" is no server; there are rpc, rest, explorer, dashboard, metrics"),
         ("--tls.rpc.client-ca a", "clients show certificates over TLS only"),
         (
             "--tls.cert c --tls.key k --tls.plain rpc --tls.rpc.client-ca a",
