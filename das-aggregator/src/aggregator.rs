@@ -19,6 +19,7 @@ use das_common::config::sections::{RestAggregatorOptions, ServerTimeouts, given}
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
+use das_common::http::per_client::PerClient;
 use das_common::http::rest;
 use das_common::http::server::{Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
@@ -244,6 +245,7 @@ impl Aggregator {
             if let Some(poster) = &poster {
                 router = router.merge(events(poster.clone(), aggregator.stop.clone()));
             }
+            let router = per_client(options, "rpc").around(router);
             aggregator.bound.rpc = Some(aggregator.serve("rpc", place, router, &options.rpc_server_timeouts));
         }
         if options.enable_rest {
@@ -251,6 +253,7 @@ impl Aggregator {
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
             let router = rest::router(Arc::new(RestSource(status.clone())), answers);
+            let router = per_client(options, "rest").around(router);
             aggregator.bound.rest =
                 Some(aggregator.serve("rest", place, router, &options.rest_server_timeouts));
         }
@@ -571,6 +574,13 @@ fn cache_limits(options: &AggregatorOptions) -> CacheLimits {
         return CacheLimits { bytes: 0, batches: 0 };
     }
     CacheLimits { bytes: cache.max_bytes.0, batches: cache.capacity as u64 }
+}
+
+/// What one client may ask of a port.
+fn per_client(options: &AggregatorOptions, port: &'static str) -> PerClient {
+    let limits = &options.limits;
+    let of_port = if port == "rpc" { &limits.rpc_client } else { &limits.rest_client };
+    PerClient::new(port, of_port.limits(&limits.trusted_proxies))
 }
 
 fn rpc_limits(options: &AggregatorOptions, body_limit: usize, timeouts: &ServerTimeouts) -> RpcLimits {

@@ -3,5 +3,6 @@
 pub mod answers;
 pub mod body;
 pub mod client;
+pub mod per_client;
 pub mod rest;
 pub mod server;

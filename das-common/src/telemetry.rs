@@ -12,12 +12,14 @@ mod logging;
 mod metering;
 pub mod names;
 mod process;
+mod traffic;
 
 pub use level::{LogFormat, LogLevel};
 pub use logging::{LogError, RequestId, init_logging, request_span};
 pub use metering::{Meter, MetricsHandle, canonical_metric_name, init_metrics, member_store_counters};
 pub(crate) use process::open_process_files;
 pub use process::{ProcessUse, process_use, watch_process};
+pub use traffic::{Traffic, traffic};
 
 #[cfg(test)]
 mod tests;

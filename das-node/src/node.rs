@@ -20,6 +20,7 @@ use das_common::fault::{self, Coded, Fault};
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
+use das_common::http::per_client::PerClient;
 use das_common::http::rest;
 use das_common::http::server::{Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
@@ -361,7 +362,7 @@ impl Node {
             .with_archive(archive.required)
             .with_shared_cache(retrieve.shared());
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
-            let router = json_rpc::router(methods, rpc_limits(options));
+            let router = per_client(options, "rpc").around(json_rpc::router(methods, rpc_limits(options)));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
             node.bound.rpc = Some(node.serve("rpc", address, router, options));
         }
@@ -383,7 +384,7 @@ impl Node {
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
             let port = RestPort::new(retrieve, Arc::clone(&health), policy);
             let port = port.with_custody(node.custody.clone());
-            let router = rest::router(Arc::new(port), answers);
+            let router = per_client(options, "rest").around(rest::router(Arc::new(port), answers));
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve("rest", address, router, options));
         }
@@ -544,6 +545,13 @@ async fn listen(
         Ok((listener, address))
     };
     bound.await.map_err(|source| StartError::Bind { option, address: format!("{host}:{port}"), source })
+}
+
+/// What one client may ask of a port.
+fn per_client(options: &NodeOptions, port: &'static str) -> PerClient {
+    let limits = &options.limits;
+    let of_port = if port == "rpc" { &limits.rpc_client } else { &limits.rest_client };
+    PerClient::new(port, of_port.limits(&limits.trusted_proxies))
 }
 
 fn rpc_limits(options: &NodeOptions) -> RpcLimits {

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use das_common::config::sections::{
-    DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, RestAggregatorOptions,
-    ServerTimeouts,
+    DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, PerClientOptions,
+    RestAggregatorOptions, ServerTimeouts,
 };
 use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Values};
 use das_common::options;
@@ -272,6 +272,12 @@ options! {
         pending_idle_timeout: Duration = "1m0s",
         /// Longest wait at shutdown for requests that are being worked on.
         shutdown_grace: Duration = "30s",
+        /// What one client may ask of the JSON-RPC port.
+        rpc_client: PerClientOptions,
+        /// What one client may ask of the REST port.
+        rest_client: PerClientOptions,
+        /// Proxies whose X-Forwarded-For says who the client is: addresses or ranges as 10.0.0.0/8.
+        trusted_proxies: Vec<String>,
     }
 }
 

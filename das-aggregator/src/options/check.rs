@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_common::http::per_client::Network;
 use das_common::tls::Port;
 
 use super::AggregatorOptions;
@@ -19,6 +20,7 @@ fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) ->
 
 pub(super) fn problems(options: &AggregatorOptions) -> Vec<Problem> {
     let mut found = Vec::new();
+    clients(options, &mut found);
     servers(options, &mut found);
     committee(options, &mut found);
     storing(options, &mut found);
@@ -38,6 +40,23 @@ fn ports(options: &AggregatorOptions) -> [Port; 6] {
         Port { name: "dashboard", option: "dashboard.port", on: options.dashboard.enable },
         Port { name: "metrics", option: "metrics-server.port", on: options.metrics },
     ]
+}
+
+fn clients(options: &AggregatorOptions, found: &mut Vec<Problem>) {
+    let limits = &options.limits;
+    for (option, of_port) in
+        [("limits.rpc-client.rate", &limits.rpc_client), ("limits.rest-client.rate", &limits.rest_client)]
+    {
+        if let Some(text) = of_port.problem() {
+            found.push(problem(option, text, "give 0 for no limit, or a number of requests a second"));
+        }
+    }
+    for range in &limits.trusted_proxies {
+        if let Err(error) = range.parse::<Network>() {
+            let cure = "give addresses, or ranges as 10.0.0.0/8, separated by commas";
+            found.push(problem("limits.trusted-proxies", error.to_string(), cure));
+        }
+    }
 }
 
 fn servers(options: &AggregatorOptions, found: &mut Vec<Problem>) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Replaced;
+use crate::http::per_client::PerClientLimits;
 use crate::options;
 
 options! {
@@ -171,6 +172,31 @@ options! {
         port: u16 = "9790",
         /// Address of the batch explorer's pages for those who look at this one; empty: where they are served.
         explorer_link: String,
+    }
+}
+
+options! {
+    /// What one client, by its address, may ask of a port.
+    pub struct PerClientOptions {
+        /// Most requests a second; 0: no limit.
+        rate: f64 = "0",
+        /// Requests that may come at once after a pause, on top of the rate.
+        burst: u32 = "100",
+        /// Most requests under way, until their answers are taken; 0: no limit.
+        concurrent: usize = "0",
+    }
+}
+
+impl PerClientOptions {
+    /// As the server takes them. Ranges that are none were refused when the options were read.
+    pub fn limits(&self, trusted_proxies: &[String]) -> PerClientLimits {
+        let trusted_proxies = trusted_proxies.iter().filter_map(|range| range.parse().ok()).collect();
+        PerClientLimits { rate: self.rate, burst: self.burst, concurrent: self.concurrent, trusted_proxies }
+    }
+
+    /// What is wrong with them, as option, text and cure; `section` is where they are.
+    pub fn problem(&self) -> Option<String> {
+        (self.rate < 0.0).then(|| format!("{} requests a second cannot be kept", self.rate))
     }
 }
 

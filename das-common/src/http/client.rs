@@ -32,6 +32,7 @@ use url::Url;
 
 use crate::alarm::Alarms;
 use crate::fault;
+use crate::telemetry::traffic;
 use crate::tls::{LOOK_EVERY, Look, Reloaded, client_config, explain};
 
 pub use crate::tls::{ClientIdentity, TlsError, TlsFiles, TlsVersion};
@@ -481,6 +482,8 @@ impl HttpClient {
     ) -> Result<HttpResponse, HttpError> {
         let exchange = async {
             request.headers_mut().insert(USER_AGENT, AGENT);
+            // What goes out is counted as the body that was asked to, heads not.
+            traffic().sent(usize::try_from(request.body().size_hint().lower()).unwrap_or(0));
             if let Some(value) = &endpoint.inner.authorization {
                 request.headers_mut().insert(AUTHORIZATION, value.clone());
             }
@@ -499,6 +502,7 @@ impl HttpClient {
             })?;
             let (head, body) = response.into_parts();
             let body = collect(endpoint, &head.headers, body, max_body).await?;
+            traffic().received(body.len());
             Ok(HttpResponse { status: head.status, headers: head.headers, body })
         };
         match tokio::time::timeout(deadline, exchange).await {

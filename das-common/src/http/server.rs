@@ -119,12 +119,12 @@ pub async fn serve_over(
         let Ok(slot) = slot else { break };
         match unless(&shutdown, listener.accept()).await {
             None => break,
-            Some(Ok((stream, _peer))) => {
+            Some(Ok((stream, peer))) => {
                 let shared = Arc::clone(&shared);
                 let open = open.clone();
                 connections.spawn(async move {
                     open.increment(1);
-                    connection::serve(stream, &shared).await;
+                    connection::serve(stream, peer, &shared).await;
                     open.decrement(1);
                     drop(slot);
                 });

@@ -11,7 +11,7 @@ use das_common::tls::ServerTls;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bound, Node, StartError, archive, bytes_of, listen, load_fallback, measure};
+use super::{Bound, Node, StartError, archive, bytes_of, listen, load_fallback, measure, per_client};
 use crate::api::{RestPort, metrics_router};
 use crate::health::{Health, Identity};
 use crate::options::NodeOptions;
@@ -58,7 +58,8 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
         let port = RestPort::new(retrieve, Arc::clone(&health), policy);
         let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-        node.bound.rest = Some(node.serve("rest", address, rest::router(Arc::new(port), answers), options));
+        let router = per_client(options, "rest").around(rest::router(Arc::new(port), answers));
+        node.bound.rest = Some(node.serve("rest", address, router, options));
     }
     let stop = node.stop.clone();
     let every = options.metrics_server.update_interval;

@@ -2,6 +2,7 @@
 
 use das_common::config::Problem;
 use das_common::config::sections::is_address;
+use das_common::http::per_client::Network;
 use das_common::tls::Port;
 use das_keys::options::NODE_NAMES;
 
@@ -13,6 +14,7 @@ pub(super) fn problem(option: &'static str, text: impl Into<String>, cure: &'sta
 
 pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     let mut found = Vec::new();
+    clients(options, &mut found);
     servers(options, &mut found);
     storage(options, &mut found);
     signers(options, &mut found);
@@ -50,6 +52,23 @@ fn calls(options: &NodeOptions, found: &mut Vec<Problem>) {
         if let Some(url) = urls.iter().find(plain).filter(|_| reading.enable) {
             let text = format!("{url} is called over plain HTTP, and --require-tls is given");
             found.push(problem(option, text, "give https URLs"));
+        }
+    }
+}
+
+fn clients(options: &NodeOptions, found: &mut Vec<Problem>) {
+    let limits = &options.limits;
+    for (option, of_port) in
+        [("limits.rpc-client.rate", &limits.rpc_client), ("limits.rest-client.rate", &limits.rest_client)]
+    {
+        if let Some(text) = of_port.problem() {
+            found.push(problem(option, text, "give 0 for no limit, or a number of requests a second"));
+        }
+    }
+    for range in &limits.trusted_proxies {
+        if let Err(error) = range.parse::<Network>() {
+            let cure = "give addresses, or ranges as 10.0.0.0/8, separated by commas";
+            found.push(problem("limits.trusted-proxies", error.to_string(), cure));
         }
     }
 }

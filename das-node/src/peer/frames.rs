@@ -11,7 +11,7 @@
 use std::io;
 
 use bytes::Bytes;
-use das_common::telemetry::names;
+use das_common::telemetry::{names, traffic};
 use futures::prelude::*;
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
@@ -260,6 +260,10 @@ async fn write(io: &mut (impl AsyncWrite + Unpin), first: u8, bytes: &[u8]) -> i
 fn count(direction: &'static str, kind: &'static str, bytes: usize) {
     metrics::counter!(names::PEER_FRAMES, "direction" => direction, "kind" => kind).increment(1);
     metrics::counter!(names::PEER_BYTES, "direction" => direction, "kind" => kind).increment(bytes as u64);
+    match direction {
+        "in" => traffic().received(bytes),
+        _ => traffic().sent(bytes),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use super::Limits;
 use super::handshake::{Handshakes, shake};
 use super::socket::Socket;
 use crate::http::answers::AnswerBudget;
+use crate::http::per_client::Peer;
 use crate::tls::{PortTls, TlsPeer};
 
 /// The largest read from a socket, and the largest head of a request. Larger reads are slower: they leave the cache
@@ -71,8 +73,15 @@ impl Shared {
     }
 }
 
+/// Whose connection it is.
+struct About {
+    client: Option<TlsPeer>,
+    peer: Peer,
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
+    let peer = Peer(peer);
     // An answer is written whole, so nothing is gained by waiting for more. A socket that refuses is broken and will
     // say so when it is read.
     let _ = stream.set_nodelay(true);
@@ -83,7 +92,7 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
             None => return,
         },
     };
-    let client = stream.client();
+    let about = About { client: stream.client(), peer };
     let watch = Arc::new(Watch::new());
     let way_back = Arc::new(Mutex::new(None));
     let io = WatchedIo {
@@ -91,7 +100,7 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
         watch: Arc::clone(&watch),
         way_back: Arc::clone(&way_back),
     };
-    let finished = converse(io, client, &watch, shared).await;
+    let finished = converse(io, about, &watch, shared).await;
     let stream = way_back.lock().take();
     if let (true, Some(stream)) = (finished, stream) {
         linger(stream, shared.limits.linger).await;
@@ -99,11 +108,12 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
 }
 
 /// Runs the protocol. True when it came to its end, false when the connection is to be dropped as it is.
-async fn converse(io: WatchedIo, client: Option<TlsPeer>, watch: &Arc<Watch>, shared: &Shared) -> bool {
+async fn converse(io: WatchedIo, about: About, watch: &Arc<Watch>, shared: &Shared) -> bool {
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let watch = Arc::clone(watch);
         watch.enter(Stage::Serving);
-        if let Some(client) = &client {
+        request.extensions_mut().insert(about.peer);
+        if let Some(client) = &about.client {
             request.extensions_mut().insert(client.clone());
         }
         let answer = shared.router.clone().call(request.map(Body::new));

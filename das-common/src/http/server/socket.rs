@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::telemetry::traffic;
 use crate::tls::TlsPeer;
 
 /// Under TLS. Without the buffer a large body would be read in pieces of four kilobytes.
@@ -31,6 +32,13 @@ impl Socket {
     }
 }
 
+fn counted(outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Ok(bytes)) = &outcome {
+        traffic().sent(*bytes);
+    }
+    outcome
+}
+
 /// Calls a method of whichever stream it is.
 macro_rules! with {
     ($socket:expr, $stream:ident => $call:expr) => {
@@ -48,13 +56,16 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        with!(self, stream => Pin::new(stream).poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let outcome = with!(self, stream => Pin::new(stream).poll_read(context, buffer));
+        traffic().received(buffer.filled().len().saturating_sub(before));
+        outcome
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        with!(self, stream => Pin::new(stream).poll_write(context, data))
+        counted(with!(self, stream => Pin::new(stream).poll_write(context, data)))
     }
 
     fn poll_write_vectored(
@@ -62,7 +73,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        with!(self, stream => Pin::new(stream).poll_write_vectored(context, data))
+        counted(with!(self, stream => Pin::new(stream).poll_write_vectored(context, data)))
     }
 
     fn is_write_vectored(&self) -> bool {
