@@ -31,6 +31,7 @@ mod post;
 mod show;
 mod storage;
 mod store;
+mod top;
 mod verify;
 
 use output::Answer;
@@ -67,6 +68,7 @@ const COMMANDS: &[Command] = &[
         about: "say what some hex is: certificate, keyset, key, message",
         run: inspect::run,
     },
+    Command { name: "top", about: "show a committee or a member live in the terminal", run: top::run },
     Command { name: "storage", about: "print what members hold, and what shards save", run: storage::run },
     Command { name: "import", about: "take batches over from Nitro's server", run: moving::run_import },
     Command { name: "export", about: "write batches as Nitro's server keeps them", run: moving::run_export },
