@@ -24,6 +24,7 @@ use http::StatusCode;
 use metrics::{counter, gauge, histogram};
 use parking_lot::Mutex;
 use rand::RngCore as _;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -75,7 +76,7 @@ pub struct CanaryTimes {
 }
 
 /// One round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Round {
     /// When it ended, unix seconds.
@@ -91,7 +92,7 @@ pub struct Round {
 }
 
 /// One member's part in a round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberRound {
     /// Its name.

@@ -7,6 +7,7 @@ use das_common::rpc_client::CallError;
 use das_common::telemetry::{member_store_counters, names};
 use metrics::{Counter, Gauge, Histogram, gauge, histogram};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::collect::MemberFailure;
@@ -78,7 +79,7 @@ struct Meters {
 }
 
 /// What `/status` says about a member's health.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthReport {
     /// The outcome of the last probe; `null` before the first.

@@ -8,6 +8,7 @@ use das_common::certificate::Certificate;
 use das_common::telemetry::names;
 use metrics::{counter, histogram};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::status::unix_now;
@@ -18,7 +19,7 @@ const REMEMBERED: usize = 50;
 const MINUTE: usize = 60;
 
 /// A certificate that was made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Made {
     /// When, unix seconds.

@@ -11,6 +11,7 @@ use futures::future::join_all;
 use http::StatusCode;
 use metrics::gauge;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ const MAX_ANSWER: usize = 512 * 1024;
 const MAX_TEXT: usize = 200;
 
 /// What a member says of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// When it said so, unix seconds.
@@ -54,7 +55,7 @@ pub struct Report {
 }
 
 /// An alarm of a member.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 pub struct SaidAlarm {
     /// Its code.
     pub code: String,
@@ -63,7 +64,7 @@ pub struct SaidAlarm {
 }
 
 /// A member's custody, in numbers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SaidCustody {
     /// Batches that are here whole.
@@ -79,7 +80,7 @@ pub struct SaidCustody {
 }
 
 /// How a member's audits of another went.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SaidAudit {
     /// Who was audited.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fault::Fault;
@@ -17,7 +18,7 @@ use crate::telemetry::names;
 const MAX_TEXT_CHARS: usize = 1_000;
 
 /// A condition that somebody should look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Alarm {
     /// Stable code, usually that of a [`Fault`].
     pub code: &'static str,

@@ -19,6 +19,7 @@ pub mod keccak;
 pub mod keyset;
 pub mod keystore;
 pub mod nitro_layout;
+pub mod openapi;
 pub mod password;
 pub mod rest_reader;
 pub mod rpc_client;

@@ -9,6 +9,7 @@ use das_common::alarm::{Alarm, Alarms};
 use das_common::fault;
 use das_common::telemetry::names;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -252,7 +253,7 @@ impl Health {
 }
 
 /// A node's state. Serializes to the form of `/status`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// Always `das-node`.

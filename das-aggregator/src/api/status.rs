@@ -8,6 +8,7 @@ use das_batches::service;
 use das_common::alarm::{Alarm, Alarms};
 use das_common::http::client::Endpoint;
 use das_common::telemetry::{ProcessUse, process_use};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ pub struct StatusSource {
 }
 
 /// The state at one moment. Serializes to the form of `/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Of the program.
@@ -84,7 +85,7 @@ pub struct Status {
 }
 
 /// The committee as a whole.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitteeStatus {
     /// Names its keyset on the chain.
@@ -102,7 +103,7 @@ pub struct CommitteeStatus {
 }
 
 /// A member.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// Its bit in the signers mask.
@@ -129,7 +130,7 @@ pub struct MemberStatus {
 }
 
 /// How reads from a member went lately.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadHealth {
     /// Mean time of a read.
@@ -139,7 +140,7 @@ pub struct ReadHealth {
 }
 
 /// Audits of one member by all others.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, JsonSchema, Serialize)]
 pub struct AuditSum {
     /// It showed what was asked for.
     pub right: u64,
@@ -150,7 +151,7 @@ pub struct AuditSum {
 }
 
 /// What is kept for members that are late.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct LateStatus {
     /// Batches.
     pub batches: usize,
@@ -159,7 +160,7 @@ pub struct LateStatus {
 }
 
 /// The read side.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadStatus {
     /// Batches in the cache.
@@ -171,7 +172,7 @@ pub struct ReadStatus {
 }
 
 /// A server that is read from.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointStatus {
     /// Its URL.
@@ -183,7 +184,7 @@ pub struct EndpointStatus {
 }
 
 /// What the process uses.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessStatus {
     /// Resident memory.

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::get;
 use futures::stream::{self, Stream, StreamExt};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use super::service::{Poster, attempts_of};
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The answer of `das_batchStatus`, and the data of each event.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchStatus {
     /// Names the batch at this aggregator.
@@ -57,7 +58,7 @@ pub struct BatchStatus {
 }
 
 /// A block of the parent chain.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockStatus {
     /// Height.
@@ -105,7 +106,7 @@ impl BatchStatus {
 }
 
 /// The answer of `das_postStatus`, and `post` at `/status`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PosterStatus {
     /// EIP-155 id of the parent chain.
@@ -137,7 +138,7 @@ pub struct PosterStatus {
 }
 
 /// Counts of a batch, as the contract is told them.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastCounts {
     /// Delayed messages read with it and before.

@@ -17,6 +17,8 @@
 //! A small batch is answered in a few tens of microseconds, nearly all of them the kernel's. So there is one handler, which
 //! looks at the path itself, and a batch's answer is one [`Bytes`] that is only handed on.
 
+mod describe;
+
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ use crate::data_hash::DataHash;
 use crate::fault;
 use crate::telemetry::{Meter, names, request_span};
 use crate::wire::{self, CertificateBytes, ExpirationPolicy};
+
+pub use describe::describe;
 
 const FOREVER: HeaderValue = HeaderValue::from_static(wire::CACHE_FOUND);
 const SHORTLY: HeaderValue = HeaderValue::from_static(wire::CACHE_OTHER);

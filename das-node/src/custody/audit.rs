@@ -16,6 +16,7 @@ use das_common::custody::{MemberKey, PeerPublicKey};
 use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{debug, warn};
 
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_FAILED: usize = 64;
 
 /// What the audits of one member came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditCounts {
     /// It showed the leaf.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use das_common::custody::machine::{self, Health};
 use das_common::telemetry::names;
 use metrics::gauge;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::warn;
 
@@ -19,7 +20,7 @@ use crate::storage::Usage;
 const PUBLISH: Duration = Duration::from_secs(10);
 
 /// The answer at `/custody`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CustodyReport {
     /// Names the database.
@@ -46,7 +47,7 @@ pub struct CustodyReport {
 }
 
 /// How many batches are in which form.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchCounts {
     /// Whole and still hot, or waiting to be encoded.
@@ -64,7 +65,7 @@ pub struct BatchCounts {
 }
 
 /// How well batches are covered.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Coverage {
     /// The own shard only, and K members or more count.
@@ -86,7 +87,7 @@ pub struct Coverage {
 }
 
 /// Batches, and their lengths in bytes together.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, JsonSchema, Serialize)]
 pub struct Amount {
     /// How many.
     pub batches: u64,
@@ -111,7 +112,7 @@ impl Coverage {
 }
 
 /// How many bytes are in which form.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ByteCounts {
     /// Whole batches.
@@ -127,7 +128,7 @@ pub struct ByteCounts {
 }
 
 /// The disk, if demotion stopped.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskReport {
     /// Bytes free above the reserve.
@@ -140,7 +141,7 @@ pub struct DiskReport {
 }
 
 /// Another member as custody sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerReport {
     /// Connection and address.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use das_common::data_hash::DataHash;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{info, warn};
 
@@ -33,7 +34,7 @@ pub(super) struct Progress {
 }
 
 /// What the scrub came to.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScrubReport {
     /// Bytes read.

@@ -10,6 +10,7 @@ use libp2p::gossipsub::{MessageAcceptance, MessageId};
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::RwLock;
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -200,7 +201,7 @@ impl Drop for Verdict {
 }
 
 /// A member as it is seen from here.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// Who.
