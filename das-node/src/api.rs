@@ -2,6 +2,7 @@
 
 mod chunked;
 mod metrics;
+pub mod openapi;
 mod rest;
 mod rpc;
 
