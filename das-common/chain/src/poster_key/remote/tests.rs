@@ -328,9 +328,9 @@ async fn wrong_settings_are_named_and_nothing_secret_is_printed() {
         fails(&|s| s.tls.authorities = Some(identity.key.clone()), "certificate"),
     ];
     let swapped = ClientIdentity { certificate: identity.key.clone(), key: identity.certificate.clone() };
-    texts.push(fails(&|s| s.tls.identity = Some(swapped.clone()), "private key"));
+    texts.push(fails(&|s| s.tls.identity = Some(swapped.clone()), "there is no certificate"));
     let other = ClientIdentity { key: signer.authority.issue("other", "x").key, ..identity.clone() };
-    texts.push(fails(&|s| s.tls.identity = Some(other.clone()), "do not make a client certificate"));
+    texts.push(fails(&|s| s.tls.identity = Some(other.clone()), "do not belong together"));
     texts.push(format!("{settings:?} {:?}", signer.client()));
     let all = texts.join(" ");
     let key = fs::read_to_string(&identity.key).unwrap();
