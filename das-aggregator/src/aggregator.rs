@@ -13,15 +13,16 @@ use std::time::Duration;
 use das_batches::index::Index;
 use das_chain::parent::ParentChain;
 use das_common::alarm::Alarms;
+use das_common::aside::Aside;
 use das_common::chunked::{Bounds, PendingStores};
 use das_common::committee::Committee;
-use das_common::config::sections::{RestAggregatorOptions, ServerTimeouts, given};
+use das_common::config::sections::{PerClientOptions, RestAggregatorOptions, ServerTimeouts, given};
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
-use das_common::http::per_client::PerClient;
+use das_common::http::per_client::{PerClientLimits, Ports};
 use das_common::http::rest;
-use das_common::http::server::{Limits, serve_over};
+use das_common::http::server::{Door, Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
 use das_common::rest_reader::hedge::HedgeOptions;
 use das_common::rest_reader::strategy::StrategyOptions;
@@ -47,7 +48,7 @@ use crate::certificates::Certificates;
 use crate::explorer::{self, Shown};
 use crate::fan_out::{FanOut, FanOutLimits};
 use crate::member::Member;
-use crate::options::{AggregatorOptions, ProviderServerOptions};
+use crate::options::{AggregatorOptions, LimitOptions, ProviderServerOptions};
 use crate::page::Page;
 use crate::post::service::Poster;
 use crate::post::status::events;
@@ -63,6 +64,8 @@ use crate::watch::Watch;
 
 /// Chunked stores that nothing arrives for are looked for this often.
 const IDLE_ROUND: Duration = Duration::from_secs(5);
+/// The ports that strangers read from.
+const READ_PORTS: [&str; 2] = ["rest", "explorer"];
 /// A batch that is read may be larger than what this aggregator takes: another one may have taken it.
 const MAX_READ_BYTES: usize = 64 << 20;
 
@@ -110,6 +113,11 @@ pub struct Aggregator {
     fan_out: FanOut,
     limits: Limits,
     servers: JoinSet<io::Result<()>>,
+    /// What clients may ask of each port.
+    client_limits: LimitOptions,
+    ports: Ports,
+    /// Where reads of strangers are worked on, if not where stores are.
+    readers: Option<Aside>,
     tls: Option<Tls>,
     /// What ends by itself when told to stop, and is waited for.
     background: JoinSet<()>,
@@ -201,6 +209,7 @@ impl Aggregator {
             certificates,
             poster: poster.clone(),
             followed: None,
+            ports: Ports::default(),
             alarms,
             started: unix_now(),
         };
@@ -218,7 +227,18 @@ impl Aggregator {
         if let Some(tls) = &tls {
             background.spawn(tls.server.clone().watch(status.alarms.clone(), stop.clone()));
         }
-        let mut aggregator = Self { bound, fan_out, limits, servers, tls, background, stop };
+        let mut aggregator = Self {
+            bound,
+            fan_out,
+            limits,
+            servers,
+            client_limits: options.limits.clone(),
+            ports: status.ports.clone(),
+            readers: options.limits.reads.threads(),
+            tls,
+            background,
+            stop,
+        };
         let keysets = load_keysets(options, &committee, parent.as_ref())?;
         if let Some(parent) = parent.as_ref().filter(|_| options.explorer.enable) {
             let shown = Shown {
@@ -245,7 +265,6 @@ impl Aggregator {
             if let Some(poster) = &poster {
                 router = router.merge(events(poster.clone(), aggregator.stop.clone()));
             }
-            let router = per_client(options, "rpc").around(router);
             aggregator.bound.rpc = Some(aggregator.serve("rpc", place, router, &options.rpc_server_timeouts));
         }
         if options.enable_rest {
@@ -253,7 +272,6 @@ impl Aggregator {
             let answers =
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory.0), AnswerBudget::PATIENCE);
             let router = rest::router(Arc::new(RestSource(status.clone())), answers);
-            let router = per_client(options, "rest").around(router);
             aggregator.bound.rest =
                 Some(aggregator.serve("rest", place, router, &options.rest_server_timeouts));
         }
@@ -356,11 +374,16 @@ impl Aggregator {
 
     fn serve(
         &mut self,
-        name: &str,
+        name: &'static str,
         (listener, address): (TcpListener, SocketAddr),
         router: axum::Router,
         timeouts: &ServerTimeouts,
     ) -> Served {
+        let clients = client_limits(&self.client_limits, name).map(|limits| self.ports.open(name, limits));
+        let router = match &clients {
+            Some(clients) => clients.around(router),
+            None => router,
+        };
         let limits = Limits {
             header_timeout: timeouts.read_header_timeout,
             idle_timeout: timeouts.idle_timeout,
@@ -372,7 +395,11 @@ impl Aggregator {
             _ => tls.server.for_everybody(),
         });
         let served = Served { address, tls: tls.is_some() };
-        self.servers.spawn(serve_over(tls, listener, router, limits, self.stop.clone()));
+        let serving = serve_over(Door { tls, clients }, listener, router, limits, self.stop.clone());
+        match &self.readers {
+            Some(readers) if READ_PORTS.contains(&name) => self.servers.spawn_on(serving, &readers.handle()),
+            _ => self.servers.spawn(serving),
+        };
         served
     }
 }
@@ -576,11 +603,14 @@ fn cache_limits(options: &AggregatorOptions) -> CacheLimits {
     CacheLimits { bytes: cache.max_bytes.0, batches: cache.capacity as u64 }
 }
 
-/// What one client may ask of a port.
-fn per_client(options: &AggregatorOptions, port: &'static str) -> PerClient {
-    let limits = &options.limits;
-    let of_port = if port == "rpc" { &limits.rpc_client } else { &limits.rest_client };
-    PerClient::new(port, of_port.limits(&limits.trusted_proxies))
+/// What clients may ask of a port; none for those that strangers do not see.
+fn client_limits(limits: &LimitOptions, port: &str) -> Option<PerClientLimits> {
+    let of = |client: &PerClientOptions| client.limits(&limits.trusted_proxies, limits.max_connections);
+    match port {
+        "rpc" => Some(of(&limits.rpc_client)),
+        "rest" | "explorer" => Some(limits.reads.around(of(&limits.rest_client))),
+        _ => None,
+    }
 }
 
 fn rpc_limits(options: &AggregatorOptions, body_limit: usize, timeouts: &ServerTimeouts) -> RpcLimits {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use das_common::config::sections::{
     DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, PerClientOptions,
-    RestAggregatorOptions, ServerTimeouts,
+    ReadOptions, RestAggregatorOptions, ServerTimeouts,
 };
 use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
@@ -348,6 +348,8 @@ options! {
         rpc_client: PerClientOptions,
         /// What one client may ask of the REST port.
         rest_client: PerClientOptions,
+        /// How reads give way to stores.
+        reads: ReadOptions,
         /// Proxies whose X-Forwarded-For says who the client is: addresses or ranges as 10.0.0.0/8.
         trusted_proxies: Vec<String>,
     }

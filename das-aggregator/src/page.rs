@@ -4,7 +4,7 @@ use das_common::alarm::Alarm;
 use das_common::telemetry::names;
 use das_dashboard::View;
 use das_dashboard::chart::Unit;
-use das_dashboard::page::{Graphs, Section, State, bar, free_of, pill, tile};
+use das_dashboard::page::{Graphs, Section, State, bar, free_of, pill, ports, tile};
 use das_dashboard::scrape::Tick;
 use das_dashboard::words::{ago, bytes, clock, milliseconds, moment, number, percent, span};
 use maud::{Markup, html};
@@ -93,6 +93,7 @@ impl View for Page {
         }
         sections.push(Section::new("graphs", "Graphs", self.graphs(graphs)).slow());
         sections.push(Section::new("certificates", "Last certificates", certificates(&status)));
+        sections.push(Section::new("clients", "Clients", ports(&status.ports)));
         sections.push(Section::new("server", "This server", server(&status)));
         sections
     }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod alarm;
+pub mod aside;
 pub mod batch;
 pub mod binding;
 pub mod bls;

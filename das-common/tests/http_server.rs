@@ -333,6 +333,30 @@ async fn idle_connections_make_room() {
 }
 
 #[tokio::test]
+async fn a_flood_of_the_silent_keeps_nobody_out_and_closes_nobody_who_made_a_request() {
+    let limits = Limits { max_connections: 4, scarce_timeout: Duration::from_secs(1), ..Limits::default() };
+    let server = Server::start(limits, RpcLimits::default()).await;
+    let probe = b"GET / HTTP/1.1\r\nHost: t\r\n\r\n".as_slice();
+    let mut known = server.connect().await;
+    let mut answer = [0; 12];
+    known.write_all(probe).await.unwrap();
+    within(known.read_exact(&mut answer)).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(server.connect().await);
+    }
+    // One after another they give way, so that who comes last has his turn, and long before silence is too long.
+    let last = server.exchange(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    assert_eq!(status(&within(last).await), "200");
+    // The time after which idle connections make room has passed, and there is no room.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    known.write_all(probe).await.unwrap();
+    within(known.read_exact(&mut answer)).await.expect("it was not closed");
+    drop(silent);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn bodies_share_a_budget() {
     let rpc =
         RpcLimits { bodies_in_flight: 1 << 20, patience: Duration::from_millis(100), ..RpcLimits::default() };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use das_common::http::client::{ClientLimits, Endpoint, HttpClient};
-use das_common::http::server::{Limits, serve_over};
+use das_common::http::server::{Door, Limits, serve_over};
 use das_common::tls::{ServerFiles, ServerTls, TlsFiles, TlsVersion};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::AsyncWriteExt as _;
@@ -35,7 +35,8 @@ async fn server(folder: &Path, limits: Limits) -> (SocketAddr, HttpClient, Cance
     let echo = axum::Router::new().fallback(|body: axum::body::Bytes| async move { body });
     let echo = echo.layer(axum::extract::DefaultBodyLimit::disable());
     let stop = CancellationToken::new();
-    tokio::spawn(serve_over(Some(tls.for_everybody()), listener, echo, limits, stop.clone()));
+    let door = Door { tls: Some(tls.for_everybody()), clients: None };
+    tokio::spawn(serve_over(door, listener, echo, limits, stop.clone()));
     let files = TlsFiles { authorities: Some(certificate), ..TlsFiles::default() };
     let http = HttpClient::with_tls(ClientLimits::default(), &files).expect("usable files");
     (address, http, stop)

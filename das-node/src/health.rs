@@ -7,6 +7,7 @@ use das_batches::index::Index;
 use das_batches::service;
 use das_common::alarm::{Alarm, Alarms};
 use das_common::fault;
+use das_common::http::per_client::{PortReport, Ports};
 use das_common::telemetry::names;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -47,6 +48,7 @@ pub struct Health {
     /// What is in the archive, by its name.
     archive: Option<String>,
     alarms: Alarms,
+    ports: Ports,
     reserve_bytes: u64,
     policy: RetentionPolicy,
     public_key: Option<String>,
@@ -84,6 +86,7 @@ impl Health {
             store,
             archive,
             alarms,
+            ports: Ports::default(),
             reserve_bytes,
             policy,
             public_key,
@@ -97,6 +100,11 @@ impl Health {
     /// Says which archive there is.
     pub fn with_archive(self, archive: Option<String>) -> Self {
         Self { archive, ..self }
+    }
+
+    /// Has the status say how the limits of these ports are doing.
+    pub fn with_ports(self, ports: Ports) -> Self {
+        Self { ports, ..self }
     }
 
     /// From now on the status says how far the chain was followed.
@@ -247,6 +255,7 @@ impl Health {
             disk_reserve_bytes: self.reserve_bytes,
             archive: self.archive.as_ref().map(|name| self.archive_status(name)),
             chain: self.followed.get().map(|index| service::status(&**index)),
+            ports: self.ports.report(),
             alarms: self.alarms.list(),
         }
     }
@@ -294,6 +303,8 @@ pub struct NodeStatus {
     pub archive: Option<Value>,
     /// How far the contract was followed; none where it is not.
     pub chain: Option<Value>,
+    /// How the limits of the ports that strangers reach are doing.
+    pub ports: Vec<PortReport>,
     /// The alarms that are raised.
     pub alarms: Vec<Alarm>,
 }

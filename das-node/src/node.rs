@@ -12,17 +12,19 @@ use das_batches::explorer::BadLink;
 use das_batches::index::OpenError;
 use das_chain::parent::{ParentChain, ParentError};
 use das_common::alarm::Alarms;
+use das_common::aside::Aside;
 use das_common::bls::PublicKey;
 use das_common::chunked::Bounds;
 use das_common::committee::{Committee, CommitteeError};
 use das_common::config::ByteSize;
+use das_common::config::sections::PerClientOptions;
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
 use das_common::http::client::{ClientLimits, EndpointError, HttpClient};
-use das_common::http::per_client::PerClient;
+use das_common::http::per_client::{PerClientLimits, Ports};
 use das_common::http::rest;
-use das_common::http::server::{Limits, serve_over};
+use das_common::http::server::{Door, Limits, serve_over};
 use das_common::json_rpc::{self, RpcLimits};
 use das_common::keyset::Keyset;
 use das_common::rest_reader::hedge::HedgeOptions;
@@ -47,7 +49,7 @@ use crate::archive::ConnectError;
 use crate::custody::{Custody, CustodyError};
 use crate::expiry::{self, ClockWatch};
 use crate::health::{Health, Identity};
-use crate::options::NodeOptions;
+use crate::options::{LimitOptions, NodeOptions};
 use crate::peer::{AddressError, PeerError, PeerHandle, PeerKeyFileError};
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Fetched, Retrieve, Times};
@@ -66,6 +68,9 @@ const IDLE_ROUND: Duration = Duration::from_secs(5);
 
 /// Disk, store and cache are looked at this often.
 const MEASURE_ROUND: Duration = Duration::from_secs(15);
+
+/// The ports that strangers read from.
+const READ_PORTS: [&str; 2] = ["rest", "explorer"];
 
 /// Why a member could not start.
 #[derive(Debug, Error)]
@@ -241,6 +246,10 @@ pub struct Node {
     custody: Option<Custody>,
     peers: Option<PeerHandle>,
     servers: JoinSet<io::Result<()>>,
+    /// What clients may ask of each port.
+    ports: Ports,
+    /// Where reads of strangers are worked on, if not where stores are.
+    readers: Option<Aside>,
     tls: Option<ServerTls>,
     /// What ends by itself when told to stop, and is waited for.
     background: JoinSet<()>,
@@ -291,7 +300,8 @@ impl Node {
             policy,
             identity(signer.as_deref()),
         );
-        let health = Arc::new(health.with_archive(archive.name));
+        let ports = Ports::default();
+        let health = Arc::new(health.with_archive(archive.name).with_ports(ports.clone()));
 
         let clock = ClockWatch::start(Arc::clone(&store), alarms.clone(), files.accept_clock)?;
         let stores = StoresUnderWay::default();
@@ -347,9 +357,19 @@ impl Node {
         if let Some(tls) = tls.clone() {
             background.spawn(tls.watch(alarms.clone(), stop.clone()));
         }
-        let servers = JoinSet::new();
-        let mut node =
-            Self { bound, store: Some(Arc::clone(&store)), custody, peers, servers, tls, background, stop };
+        let (servers, readers) = (JoinSet::new(), options.limits.reads.threads());
+        let mut node = Self {
+            bound,
+            store: Some(Arc::clone(&store)),
+            custody,
+            peers,
+            servers,
+            ports,
+            readers,
+            tls,
+            background,
+            stop,
+        };
         if let Some(signer) = signer.filter(|_| options.enable_rpc) {
             let path = StorePath::new(
                 Arc::clone(&store),
@@ -362,7 +382,7 @@ impl Node {
             .with_archive(archive.required)
             .with_shared_cache(retrieve.shared());
             let methods = node.methods(options, path, signers, Arc::clone(&health), policy);
-            let router = per_client(options, "rpc").around(json_rpc::router(methods, rpc_limits(options)));
+            let router = json_rpc::router(methods, rpc_limits(options));
             let address = listen("rpc-port", &options.rpc_addr, options.rpc_port).await?;
             node.bound.rpc = Some(node.serve("rpc", address, router, options));
         }
@@ -384,7 +404,7 @@ impl Node {
                 AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
             let port = RestPort::new(retrieve, Arc::clone(&health), policy);
             let port = port.with_custody(node.custody.clone());
-            let router = per_client(options, "rest").around(rest::router(Arc::new(port), answers));
+            let router = rest::router(Arc::new(port), answers);
             let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
             node.bound.rest = Some(node.serve("rest", address, router, options));
         }
@@ -432,11 +452,16 @@ impl Node {
 
     fn serve(
         &mut self,
-        name: &str,
+        name: &'static str,
         (listener, address): (TcpListener, SocketAddr),
         router: axum::Router,
         options: &NodeOptions,
     ) -> Served {
+        let clients = client_limits(&options.limits, name).map(|limits| self.ports.open(name, limits));
+        let router = match &clients {
+            Some(clients) => clients.around(router),
+            None => router,
+        };
         let timeouts = &options.rpc_server_timeouts;
         let limits = Limits {
             max_connections: options.limits.max_connections,
@@ -449,7 +474,11 @@ impl Node {
         let tls = self.tls.as_ref().filter(|_| options.tls.covers(name));
         let tls = tls.map(|tls| if name == "rpc" { tls.for_known() } else { tls.for_everybody() });
         let served = Served { address, tls: tls.is_some() };
-        self.servers.spawn(serve_over(tls, listener, router, limits, self.stop.clone()));
+        let serving = serve_over(Door { tls, clients }, listener, router, limits, self.stop.clone());
+        match &self.readers {
+            Some(readers) if READ_PORTS.contains(&name) => self.servers.spawn_on(serving, &readers.handle()),
+            _ => self.servers.spawn(serving),
+        };
         served
     }
 
@@ -547,11 +576,14 @@ async fn listen(
     bound.await.map_err(|source| StartError::Bind { option, address: format!("{host}:{port}"), source })
 }
 
-/// What one client may ask of a port.
-fn per_client(options: &NodeOptions, port: &'static str) -> PerClient {
-    let limits = &options.limits;
-    let of_port = if port == "rpc" { &limits.rpc_client } else { &limits.rest_client };
-    PerClient::new(port, of_port.limits(&limits.trusted_proxies))
+/// What clients may ask of a port; none for those that strangers do not see.
+fn client_limits(limits: &LimitOptions, port: &str) -> Option<PerClientLimits> {
+    let of = |client: &PerClientOptions| client.limits(&limits.trusted_proxies, limits.max_connections);
+    match port {
+        "rpc" => Some(of(&limits.rpc_client)),
+        "rest" | "explorer" => Some(limits.reads.around(of(&limits.rest_client))),
+        _ => None,
+    }
 }
 
 fn rpc_limits(options: &NodeOptions) -> RpcLimits {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use das_common::config::sections::{
     DashboardOptions, ExplorerOptions, MetricsServerOptions, ParentChainOptions, PerClientOptions,
-    RestAggregatorOptions, ServerTimeouts,
+    ReadOptions, RestAggregatorOptions, ServerTimeouts,
 };
 use das_common::config::{At, ByteSize, Field, Problem, Program, RawValue, Replaced, Schema, Values};
 use das_common::options;
@@ -276,6 +276,8 @@ options! {
         rpc_client: PerClientOptions,
         /// What one client may ask of the REST port.
         rest_client: PerClientOptions,
+        /// How reads give way to stores.
+        reads: ReadOptions,
         /// Proxies whose X-Forwarded-For says who the client is: addresses or ranges as 10.0.0.0/8.
         trusted_proxies: Vec<String>,
     }

@@ -8,7 +8,7 @@ use das_common::telemetry::{names, process_use};
 use das_dashboard::View;
 use das_dashboard::chart::Unit;
 use das_dashboard::machine::MachineUse;
-use das_dashboard::page::{Graphs, Section, State, bar, free_of, pill, tile};
+use das_dashboard::page::{Graphs, Section, State, bar, free_of, pill, ports, tile};
 use das_dashboard::scrape::Tick;
 use das_dashboard::words::{ago, bytes, moment, span};
 use maud::{Markup, html};
@@ -104,6 +104,7 @@ impl View for Page {
             sections.push(Section::new("peers", "Peers", peers(custody, drawn.now)));
         }
         sections.push(Section::new("graphs", "Graphs", graphs(drawn, custody.is_some())).slow());
+        sections.push(Section::new("clients", "Clients", ports(&status.ports)));
         sections.push(Section::new("server", "This server", server(&status)));
         sections
     }

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use base64_simd::STANDARD;
 use das_common::alarm::Alarms;
 use das_common::fault::{self, Coded, Fault};
-use das_common::http::server::{Limits as ServerLimits, serve, serve_over};
+use das_common::http::server::{Door, Limits as ServerLimits, serve, serve_over};
 use das_common::server::Server;
 use das_common::signer::Signer as _;
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
@@ -122,7 +122,8 @@ impl Server for SignerServer {
         };
         let (listener, address) = listen("port", &options.addr, options.port).await?;
         let connections = TaskTracker::new();
-        connections.spawn(serve_over(Some(tls.for_known()), listener, router, limits, stop.clone()));
+        let door = Door { tls: Some(tls.for_known()), clients: None };
+        connections.spawn(serve_over(door, listener, router, limits, stop.clone()));
         tokio::spawn(tls.watch(Alarms::new(), stop.clone()));
         let interval = options.metrics_server.update_interval;
         tokio::spawn(watch_process(

@@ -11,6 +11,7 @@ pub mod bodies;
 mod driver;
 mod operation;
 pub mod report;
+pub mod siege;
 pub mod table;
 
 use std::sync::Arc;

@@ -44,9 +44,13 @@ fn fits(document: &Value, path: &str, status: u16, body: &[u8]) {
 fn answers_fit_their_documents() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan { members: 3, honest: 2, shards: 2, base_port: 0 };
-    let mut network = Network::open(dir.path(), &plan)
-        .unwrap()
-        .with_aggregator_options(["--canary.enable", "--canary.interval", "1s", "--canary.retention", "10m"]);
+    let mut network = Network::open(dir.path(), &plan).unwrap().with_aggregator_options([
+        "--canary.enable",
+        "--canary.interval",
+        "1s",
+        "--canary.retention",
+        "10m",
+    ]);
     network.start_all(|_, _| ()).unwrap();
     let key = std::fs::read_to_string(network.poster_key_file()).unwrap();
     let key = StoreKey::from_hex(key.trim()).unwrap();

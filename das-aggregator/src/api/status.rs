@@ -7,6 +7,7 @@ use das_batches::index::Index;
 use das_batches::service;
 use das_common::alarm::{Alarm, Alarms};
 use das_common::http::client::Endpoint;
+use das_common::http::per_client::{PortReport, Ports};
 use das_common::telemetry::{ProcessUse, process_use};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -44,6 +45,8 @@ pub struct StatusSource {
     pub poster: Option<Poster>,
     /// What was followed of the chain, if it is.
     pub followed: Option<Arc<Index>>,
+    /// What clients may ask of each port.
+    pub ports: Ports,
     /// The alarms.
     pub alarms: Alarms,
     /// Unix time of the start.
@@ -78,6 +81,8 @@ pub struct Status {
     pub post: Option<PosterStatus>,
     /// How far the contract was followed; none where it is not.
     pub chain: Option<Value>,
+    /// How the limits of the ports that strangers reach are doing.
+    pub ports: Vec<PortReport>,
     /// What the process uses.
     pub process: ProcessStatus,
     /// The alarms that are raised.
@@ -245,6 +250,7 @@ impl StatusSource {
             canary: self.canary.as_ref().and_then(Canary::last),
             post: self.poster.as_ref().map(PosterStatus::of),
             chain: self.followed.as_ref().map(|index| service::status(&**index)),
+            ports: self.ports.report(),
             process: process_use().into(),
             alarms: self.alarms.list(),
         }

@@ -51,6 +51,9 @@ fn clients(options: &AggregatorOptions, found: &mut Vec<Problem>) {
             found.push(problem(option, text, "give 0 for no limit, or a number of requests a second"));
         }
     }
+    if let Some(text) = limits.reads.problem() {
+        found.push(problem("limits.reads.niceness", text, "give 0 to 19"));
+    }
     for range in &limits.trusted_proxies {
         if let Err(error) = range.parse::<Network>() {
             let cure = "give addresses, or ranges as 10.0.0.0/8, separated by commas";

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use das_common::alarm::Alarm;
+use das_common::http::per_client::PortReport;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use parking_lot::Mutex;
 
@@ -16,6 +17,54 @@ use crate::words::{ago, bytes, moment, percent};
 pub(crate) const STYLE: &str = include_str!("page/style.css");
 /// The one script.
 pub(crate) const SCRIPT: &str = include_str!("page/live.js");
+
+/// How the limits of the ports that strangers reach are doing, a table.
+pub fn ports(ports: &[PortReport]) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label="Clients, a table" {
+            table.cards {
+                thead {
+                    tr {
+                        th scope="col" { "Port" }
+                        th scope="col" { "Connections" }
+                        th scope="col" { "Waiting requests" }
+                        th scope="col" { "Refused since the start" }
+                    }
+                }
+                tbody {
+                    @for port in ports {
+                        tr {
+                            th scope="row" { (port.port) }
+                            td data-name="Connections" {
+                                (port.connections) " from " (port.clients) " addresses"
+                                small { "at most " (port.connections_per_client) " from one" }
+                            }
+                            td data-name="Waiting requests" { (port.waiting) }
+                            td data-name="Refused" {
+                                (refusals(port))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn refusals(port: &PortReport) -> String {
+    let counts = [
+        (port.refused_connections, "connections beyond an address's share"),
+        (port.refused_rate, "requests above the rate"),
+        (port.refused_concurrent, "requests beyond an address's share"),
+        (port.refused_busy, "requests, too busy"),
+    ];
+    let told: Vec<_> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}
 
 /// A part of the page that is renewed as a whole.
 #[derive(Debug)]

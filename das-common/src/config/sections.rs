@@ -1,9 +1,13 @@
 //! Sections that more than one program has.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::Replaced;
+use crate::aside::{self, Aside};
 use crate::http::per_client::PerClientLimits;
 use crate::options;
 
@@ -184,14 +188,57 @@ options! {
         burst: u32 = "100",
         /// Most requests under way, until their answers are taken; 0: no limit.
         concurrent: usize = "0",
+        /// Most connections; 0: half of limits.max-connections. Trusted proxies have any number.
+        connections: usize = "0",
+    }
+}
+
+options! {
+    /// How reads of strangers give way to stores, on the REST port and the explorer's.
+    pub struct ReadOptions {
+        /// Most reads of one port that are worked on at once, until their answers begin; further ones wait. 0: any number.
+        at_once: usize = "256",
+        /// Longest wait of such a read; then it is refused (503 with Retry-After).
+        patience: Duration = "2s",
+        /// How much the threads that work on reads give way to all others, as the niceness of the kernel (to 19); 0: they
+        /// are no others.
+        niceness: u32 = "10",
+    }
+}
+
+impl ReadOptions {
+    /// What is wrong with them, as the option in this section and a text.
+    pub fn problem(&self) -> Option<String> {
+        (self.niceness > aside::MOST).then(|| format!("{} is more than {}", self.niceness, aside::MOST))
+    }
+
+    /// The threads to read on; none where those of the stores are to be used, or there are no more.
+    pub fn threads(&self) -> Option<Aside> {
+        let refused =
+            |error: &io::Error| warn!(%error, "no threads for reads alone: they share those of stores");
+        (self.niceness > 0).then(|| Aside::start(self.niceness).inspect_err(refused).ok())?
+    }
+
+    /// The limits of a port that is read from.
+    pub fn around(&self, limits: PerClientLimits) -> PerClientLimits {
+        PerClientLimits { at_once: self.at_once, patience: self.patience, ..limits }
     }
 }
 
 impl PerClientOptions {
     /// As the server takes them. Ranges that are none were refused when the options were read.
-    pub fn limits(&self, trusted_proxies: &[String]) -> PerClientLimits {
+    pub fn limits(&self, trusted_proxies: &[String], max_connections: usize) -> PerClientLimits {
         let trusted_proxies = trusted_proxies.iter().filter_map(|range| range.parse().ok()).collect();
-        PerClientLimits { rate: self.rate, burst: self.burst, concurrent: self.concurrent, trusted_proxies }
+        let Self { rate, burst, concurrent, .. } = *self;
+        let connections = if self.connections > 0 { self.connections } else { (max_connections / 2).max(1) };
+        PerClientLimits {
+            rate,
+            burst,
+            concurrent,
+            connections,
+            trusted_proxies,
+            ..PerClientLimits::default()
+        }
     }
 
     /// What is wrong with them, as option, text and cure; `section` is where they are.

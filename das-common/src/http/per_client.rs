@@ -1,4 +1,5 @@
-//! Bounds on what one client may ask of a port: requests a second, and requests at once.
+//! Bounds on what one client may ask of a port: connections, requests a second, and requests at once; and on what all
+//! clients together may have worked on at once, so that who comes too many at least hears it soon.
 //!
 //! A client is an address, of IPv6 the first 64 bits: whoever has one of those has them all. Behind a proxy that is trusted it is
 //! the address that the proxy names, the last one in `X-Forwarded-For` that is no trusted proxy's own; a header of anybody else
@@ -6,11 +7,10 @@
 //! [`MOST_CLIENTS`]; what comes above that shares one place.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,15 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
-use thiserror::Error;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::telemetry::names;
+
+mod network;
+
+pub use network::{Network, NotANetwork};
 
 /// Clients that are remembered at once.
 pub const MOST_CLIENTS: usize = 65_536;
@@ -39,62 +45,6 @@ const MOST_HOPS: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// A range of addresses: `10.0.0.0/8`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    base: IpAddr,
-    bits: u8,
-}
-
-/// A text that is no range of addresses.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-#[error("{got:?} is no address and no range as 10.0.0.0/8")]
-pub struct NotANetwork {
-    /// The text.
-    pub got: String,
-}
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let wrong = || NotANetwork { got: text.to_owned() };
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.parse().map_err(|_| wrong())?;
-        let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most { Err(wrong()) } else { Ok(Self { base, bits }) }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.bits)
-    }
-}
-
-impl Network {
-    /// Is the address in it?
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                let shift = 32 - u32::from(self.bits);
-                base.to_bits().checked_shr(shift).unwrap_or(0)
-                    == address.to_bits().checked_shr(shift).unwrap_or(0)
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                let shift = 128 - u32::from(self.bits);
-                base.to_bits().checked_shr(shift).unwrap_or(0)
-                    == address.to_bits().checked_shr(shift).unwrap_or(0)
-            }
-            _ => false,
-        }
-    }
-}
-
 /// What one client may do.
 #[derive(Debug, Clone, Default)]
 pub struct PerClientLimits {
@@ -104,6 +54,12 @@ pub struct PerClientLimits {
     pub burst: u32,
     /// Requests under way, their answers included; 0: as many as it likes.
     pub concurrent: usize,
+    /// Connections; 0: as many as the port takes. A trusted proxy is not bound by it.
+    pub connections: usize,
+    /// Requests of all clients that are worked on at once, until their answers begin; 0: any number.
+    pub at_once: usize,
+    /// How long a request waits to be among those before it is refused.
+    pub patience: Duration,
     /// Whose word on the client's address counts.
     pub trusted_proxies: Vec<Network>,
 }
@@ -111,13 +67,16 @@ pub struct PerClientLimits {
 impl PerClientLimits {
     /// Is there anything to keep?
     pub fn is_given(&self) -> bool {
-        self.rate > 0.0 || self.concurrent > 0
+        self.rate > 0.0 || self.concurrent > 0 || self.at_once > 0
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
     }
 
     /// Who asks.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let is_trusted =
-            |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(address));
+        let is_trusted = |address| self.is_trusted(address);
         if !is_trusted(peer) {
             return peer;
         }
@@ -147,6 +106,53 @@ fn place(address: IpAddr) -> IpAddr {
 enum Refusal {
     Rate { again_after: Duration },
     Concurrent,
+    Busy,
+}
+
+/// Refusals for one reason.
+struct Refused {
+    metric: Counter,
+    count: AtomicU64,
+}
+
+impl Refused {
+    fn new(port: &'static str, why: &'static str) -> Self {
+        let metric = counter!(names::CLIENTS_REFUSED, "port" => port, "why" => why);
+        Self { metric, count: AtomicU64::new(0) }
+    }
+
+    fn note(&self) {
+        self.metric.increment(1);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// How the limits of a port are doing.
+#[derive(Debug, Clone, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortReport {
+    /// `rpc`, `rest` or `explorer`.
+    pub port: &'static str,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Addresses that they are from.
+    pub clients: usize,
+    /// Most connections of one address; 0: no limit.
+    pub connections_per_client: usize,
+    /// Requests that wait until fewer are worked on.
+    pub waiting: usize,
+    /// Connections closed at once, because their address has as many as it may have.
+    pub refused_connections: u64,
+    /// Requests refused, because their address asked too often.
+    pub refused_rate: u64,
+    /// Requests refused, because their address has too many under way.
+    pub refused_concurrent: u64,
+    /// Requests refused, because too many were being worked on for too long.
+    pub refused_busy: u64,
 }
 
 #[derive(Debug)]
@@ -157,10 +163,18 @@ struct Client {
 }
 
 struct Shared {
+    port: &'static str,
     limits: PerClientLimits,
     clients: Mutex<HashMap<IpAddr, Client>>,
-    refused_rate: Counter,
-    refused_concurrent: Counter,
+    /// Connections by address.
+    connected: Mutex<HashMap<IpAddr, usize>>,
+    /// One permit for each request that may be worked on.
+    working: Semaphore,
+    waiting: AtomicU64,
+    refused_connections: Refused,
+    refused_rate: Refused,
+    refused_concurrent: Refused,
+    refused_busy: Refused,
 }
 
 /// The bounds of one port. Cheap to clone.
@@ -172,36 +186,80 @@ pub struct PerClient {
 impl PerClient {
     /// Keeps these limits on the port of this name, which the metrics have.
     pub fn new(port: &'static str, limits: PerClientLimits) -> Self {
-        let refused = |why: &'static str| counter!(names::CLIENTS_REFUSED, "port" => port, "why" => why);
         Self {
             shared: Arc::new(Shared {
+                port,
+                working: Semaphore::new(limits.at_once.min(Semaphore::MAX_PERMITS)),
+                waiting: AtomicU64::new(0),
                 limits,
                 clients: Mutex::default(),
-                refused_rate: refused("rate"),
-                refused_concurrent: refused("concurrent"),
+                connected: Mutex::default(),
+                refused_connections: Refused::new(port, "connections"),
+                refused_rate: Refused::new(port, "rate"),
+                refused_concurrent: Refused::new(port, "concurrent"),
+                refused_busy: Refused::new(port, "busy"),
             }),
         }
     }
 
+    /// One connection more, for as long as what is returned lives. None: this address has as many as it may have.
+    pub fn connect(&self, peer: SocketAddr) -> Option<Connected> {
+        let limits = &self.shared.limits;
+        let place = place(peer.ip());
+        let is_bound = limits.connections > 0 && !limits.is_trusted(peer.ip());
+        let mut connected = self.shared.connected.lock();
+        let count = connected.entry(place).or_insert(0);
+        if is_bound && *count >= limits.connections {
+            self.shared.refused_connections.note();
+            return None;
+        }
+        *count += 1;
+        Some(Connected { shared: Arc::clone(&self.shared), place })
+    }
+
+    /// How it is doing.
+    pub fn report(&self) -> PortReport {
+        let Shared { port, limits, connected, waiting, .. } = &*self.shared;
+        let connected = connected.lock();
+        PortReport {
+            port,
+            connections: connected.values().sum(),
+            clients: connected.len(),
+            connections_per_client: limits.connections,
+            waiting: usize::try_from(waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            refused_connections: self.shared.refused_connections.count(),
+            refused_rate: self.shared.refused_rate.count(),
+            refused_concurrent: self.shared.refused_concurrent.count(),
+            refused_busy: self.shared.refused_busy.count(),
+        }
+    }
+
     /// The same routes, within the limits.
-    pub fn around(self, router: Router) -> Router {
+    pub fn around(&self, router: Router) -> Router {
         if !self.shared.limits.is_given() {
             return router;
         }
+        let limits = self.clone();
         router.layer(from_fn(move |request: Request, next: Next| {
-            let limits = self.clone();
+            let limits = limits.clone();
             async move { limits.answer(request, next).await }
         }))
     }
 
     async fn answer(&self, request: Request, next: Next) -> Response {
+        // A probe of a busy server finds out that it works.
+        let is_probe = request.uri().path().starts_with("/health");
         let peer =
             request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
         let client = place(self.shared.limits.client(peer, request.headers()));
         match self.shared.enter(client, Instant::now()) {
             Ok(place) => {
                 let stay = Stay { shared: Arc::clone(&self.shared), place };
+                let Some(working) = self.shared.turn(is_probe).await else {
+                    return self.refuse(Refusal::Busy);
+                };
                 let response = next.run(request).await;
+                drop(working);
                 // The answer is part of the request: who takes it slowly has it under way for longer.
                 response.map(|body| Body::new(Staying { body, _stay: stay }))
             }
@@ -210,23 +268,28 @@ impl PerClient {
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
-        let (counter, text, seconds) = match refusal {
+        let (refused, status, text, seconds) = match refusal {
             Refusal::Rate { again_after } => {
                 let text =
                     format!("more than {} requests a second from this address\n", self.shared.limits.rate);
-                (&self.shared.refused_rate, text, again_after.as_secs() + 1)
+                (&self.shared.refused_rate, StatusCode::TOO_MANY_REQUESTS, text, again_after.as_secs() + 1)
             }
             Refusal::Concurrent => {
                 let text = format!(
                     "more than {} requests at once from this address\n",
                     self.shared.limits.concurrent
                 );
-                (&self.shared.refused_concurrent, text, 1)
+                (&self.shared.refused_concurrent, StatusCode::TOO_MANY_REQUESTS, text, 1)
+            }
+            Refusal::Busy => {
+                let PerClientLimits { at_once, patience, .. } = self.shared.limits;
+                let text = format!("{at_once} requests have been worked on for {patience:?}\n");
+                (&self.shared.refused_busy, StatusCode::SERVICE_UNAVAILABLE, text, 1)
             }
         };
-        counter.increment(1);
+        refused.note();
         let mut response = Response::new(Body::from(text));
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        *response.status_mut() = status;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         response
     }
@@ -261,6 +324,19 @@ impl Shared {
         Ok(client)
     }
 
+    /// Waits until the request may be worked on. None: it took too long.
+    async fn turn(&self, is_probe: bool) -> Option<Option<SemaphorePermit<'_>>> {
+        if self.limits.at_once == 0 || is_probe {
+            return Some(None);
+        }
+        if let Ok(permit) = self.working.try_acquire() {
+            return Some(Some(permit));
+        }
+        let _waiting = Waiting::of(&self.waiting);
+        let permit = tokio::time::timeout(self.limits.patience, self.working.acquire()).await;
+        permit.ok()?.ok().map(Some)
+    }
+
     fn leave(&self, place: IpAddr) {
         let mut clients = self.clients.lock();
         if let Some(known) = clients.get_mut(&place) {
@@ -269,6 +345,58 @@ impl Shared {
                 clients.remove(&place);
             }
         }
+    }
+}
+
+/// Counted while it waits, also when its client gives up.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn of(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that counts as its address's.
+pub struct Connected {
+    shared: Arc<Shared>,
+    place: IpAddr,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut connected = self.shared.connected.lock();
+        if let Some(count) = connected.get_mut(&self.place) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                connected.remove(&self.place);
+            }
+        }
+    }
+}
+
+/// The limits of all ports of a process, for its status. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Ports(Arc<Mutex<Vec<PerClient>>>);
+
+impl Ports {
+    /// The limits of one port more.
+    pub fn open(&self, port: &'static str, limits: PerClientLimits) -> PerClient {
+        let opened = PerClient::new(port, limits);
+        self.0.lock().push(opened.clone());
+        opened
+    }
+
+    /// How all of them are doing.
+    pub fn report(&self) -> Vec<PortReport> {
+        self.0.lock().iter().map(PerClient::report).collect()
     }
 }
 
@@ -311,116 +439,4 @@ impl http_body::Body for Staying {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tower::ServiceExt as _;
-
-    use super::*;
-
-    fn limits(rate: f64, burst: u32, concurrent: usize) -> PerClientLimits {
-        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap(), "fd00::1".parse().unwrap()];
-        PerClientLimits { rate, burst, concurrent, trusted_proxies }
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn only_trusted_proxies_say_who_asks() {
-        let limits = limits(1.0, 0, 0);
-        let client = |peer: &str, forwarded: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in forwarded {
-                headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
-            }
-            limits.client(ip(peer), &headers).to_string()
-        };
-        assert_eq!(client("1.2.3.4", &["5.6.7.8"]), "1.2.3.4", "a stranger's word");
-        assert_eq!(client("10.1.1.1", &["5.6.7.8"]), "5.6.7.8");
-        assert_eq!(
-            client("10.1.1.1", &["9.9.9.9, 5.6.7.8, 10.2.2.2"]),
-            "5.6.7.8",
-            "what comes before may be made up"
-        );
-        assert_eq!(client("10.1.1.1", &["9.9.9.9", "5.6.7.8"]), "5.6.7.8");
-        assert_eq!(client("::ffff:10.1.1.1", &["5.6.7.8"]), "5.6.7.8");
-        assert_eq!(client("fd00::1", &["2001:db8::1"]), "2001:db8::1");
-        assert_eq!(client("10.1.1.1", &["nonsense"]), "10.1.1.1");
-        assert_eq!(client("10.1.1.1", &[]), "10.1.1.1");
-        assert_eq!(place(ip("2001:db8::1:2:3:4")), ip("2001:db8::"));
-        for wrong in ["", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
-        }
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains(ip("200.1.1.1")));
-        assert!(!"0.0.0.0/0".parse::<Network>().unwrap().contains(ip("2001::1")));
-    }
-
-    proptest! {
-        /// Whatever the pattern: in no span of time does more come through than burst and rate allow, and one who keeps
-        /// to the rate is never refused.
-        #[test]
-        fn no_more_comes_through_than_is_allowed(
-            pauses in proptest::collection::vec(0_u64..400, 1..200),
-            rate in 1_u32..50,
-            burst in 0_u32..20,
-        ) {
-            let port = PerClient::new("test", limits(f64::from(rate), burst, 0));
-            let (begin, client) = (Instant::now(), ip("1.1.1.1"));
-            let mut now = begin;
-            let mut through = Vec::new();
-            for pause in pauses {
-                now += Duration::from_millis(pause);
-                if port.shared.enter(client, now).is_ok() {
-                    through.push(now);
-                }
-            }
-            for (n, from) in through.iter().enumerate() {
-                for (m, to) in through.iter().enumerate().skip(n) {
-                    let allowed = f64::from(burst) + 1.0 + (*to - *from).as_secs_f64() * f64::from(rate) + 1e-3;
-                    prop_assert!((m - n + 1) as f64 <= allowed + 1e-6, "{} in {:?}", m - n + 1, *to - *from);
-                }
-            }
-            let calm = PerClient::new("test", limits(f64::from(rate), burst, 0));
-            for n in 0..50_u32 {
-                let at = begin + Duration::from_secs_f64(1.0 / f64::from(rate)) * n + Duration::from_micros(u64::from(n));
-                prop_assert_eq!(calm.shared.enter(client, at), Ok(client));
-            }
-        }
-    }
-
-    #[test]
-    fn clients_beyond_the_bound_share_a_place_and_nobody_is_forgotten_while_he_asks() {
-        let port = PerClient::new("test", limits(0.0, 0, 2));
-        let now = Instant::now();
-        let address = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap() + 0x0100_0000));
-        for n in 0..MOST_CLIENTS {
-            port.shared.enter(address(n), now).unwrap();
-        }
-        let late = |n: usize| port.shared.enter(address(MOST_CLIENTS + n), now);
-        let common = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        assert_eq!((late(0), late(1), late(2)), (Ok(common), Ok(common), Err(Refusal::Concurrent)));
-        assert_eq!(port.shared.enter(address(5), now), Ok(address(5)), "who was there has his own");
-        assert_eq!(port.shared.enter(address(5), now), Err(Refusal::Concurrent));
-        port.shared.leave(common);
-        assert_eq!(late(3), Ok(common));
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_under_way_until_it_was_taken() {
-        let router = Router::new().fallback(|| async { "a batch" });
-        let port = PerClient::new("test", limits(0.0, 0, 1)).around(router);
-        let ask = |address: &str| {
-            let mut request = http::Request::new(Body::empty());
-            request.extensions_mut().insert(Peer(SocketAddr::new(ip(address), 1)));
-            port.clone().oneshot(request)
-        };
-        let first = ask("1.1.1.1").await.unwrap();
-        let second = ask("1.1.1.1").await.unwrap();
-        assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
-        assert_eq!(second.headers()[RETRY_AFTER], "1");
-        assert_eq!(ask("1.1.1.2").await.unwrap().status(), StatusCode::OK, "another client");
-        drop(first);
-        assert_eq!(ask("1.1.1.1").await.unwrap().status(), StatusCode::OK);
-    }
-}
+mod tests;

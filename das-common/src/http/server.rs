@@ -2,8 +2,9 @@
 //!
 //! What it promises, also against clients that mean harm:
 //!
-//! * At most [`Limits::max_connections`] connections are open; beyond, accepting waits, and connections that do nothing
-//!   are closed early to make room.
+//! * At most [`Limits::max_connections`] connections are open. Beyond, the oldest that has not made a request makes room
+//!   (`quiet`); when all have, accepting waits, and those that do nothing are closed early. What one address has beyond
+//!   its share is closed at once ([`Door::clients`]).
 //! * A connection that sends a request's head too slowly, takes an answer too slowly or idles is closed; how slowly an
 //!   answer may be taken depends on whether others wait for its memory ([`crate::http::answers`]). How slowly a
 //!   body may come is for its reader to say ([`crate::http::body`]).
@@ -16,6 +17,7 @@
 
 mod connection;
 mod handshake;
+mod quiet;
 mod socket;
 
 use std::future::Future;
@@ -24,17 +26,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Pace;
+use crate::http::per_client::PerClient;
 use crate::telemetry::names;
 use crate::tls::PortTls;
 use connection::Shared;
 
 /// How long the accept loop rests after an error that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Room is looked for this often.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
+/// A connection has so much time for its first request, whoever else comes.
+const QUIET_GRACE: Duration = Duration::from_millis(200);
 
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +95,15 @@ impl Limits {
     }
 }
 
+/// Who gets in, and how.
+#[derive(Clone, Default)]
+pub struct Door {
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<PortTls>,
+    /// How many connections one address may have.
+    pub clients: Option<PerClient>,
+}
+
 /// Serves `router` over plain HTTP; else as [`serve_over`].
 pub async fn serve(
     listener: TcpListener,
@@ -95,38 +111,43 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    serve_over(None, listener, router, limits, shutdown).await
+    serve_over(Door::default(), listener, router, limits, shutdown).await
 }
 
-/// Serves `router` on `listener`, over TLS or without, until `shutdown` is cancelled, then accepts no more, lets requests in flight finish, and
-/// returns when they have, or when [`Limits::drain`] is over. Requests of clients that showed a certificate have a
+/// Serves `router` on `listener` until `shutdown` is cancelled, then accepts no more, lets requests in flight finish,
+/// and returns when they have, or when [`Limits::drain`] is over. Requests of clients that showed a certificate have a
 /// [`TlsPeer`](crate::tls::TlsPeer) among their extensions.
 ///
 /// # Errors
 /// None so far: what goes wrong with one connection ends that connection, and when accepting fails it is tried again.
 pub async fn serve_over(
-    tls: Option<PortTls>,
+    door: Door,
     listener: TcpListener,
     router: axum::Router,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let shared = Arc::new(Shared::new(router, tls, limits, shutdown.clone(), Arc::clone(&slots)));
+    let shared = Arc::new(Shared::new(router, door.tls, limits, shutdown.clone(), slots));
     let connections = TaskTracker::new();
     let open = metrics::gauge!(names::CONNECTIONS);
-    while let Some(slot) = unless(&shutdown, Arc::clone(&slots).acquire_owned()).await {
-        let Ok(slot) = slot else { break };
+    loop {
         match unless(&shutdown, listener.accept()).await {
             None => break,
             Some(Ok((stream, peer))) => {
+                let of_client = door.clients.as_ref().map(|clients| clients.connect(peer));
+                // Closed without a word: who fills a port with connections does not read answers.
+                let Some(of_client) = of_client.map_or(Some(None), |counted| counted.map(Some)) else {
+                    continue;
+                };
+                let Some(slot) = unless(&shutdown, room(&shared)).await else { break };
                 let shared = Arc::clone(&shared);
                 let open = open.clone();
                 connections.spawn(async move {
                     open.increment(1);
                     connection::serve(stream, peer, &shared).await;
                     open.decrement(1);
-                    drop(slot);
+                    drop((slot, of_client));
                 });
             }
             Some(Err(error)) if is_of_one_connection(&error) => {}
@@ -144,6 +165,20 @@ pub async fn serve_over(
         connections.wait().await;
     }
     Ok(())
+}
+
+/// A place for one connection more, which others make if they have to.
+async fn room(shared: &Shared) -> OwnedSemaphorePermit {
+    loop {
+        if let Ok(slot) = Arc::clone(&shared.slots).try_acquire_owned() {
+            return slot;
+        }
+        shared.quiet.make_room();
+        let freed = Arc::clone(&shared.slots).acquire_owned();
+        if let Ok(Ok(slot)) = tokio::time::timeout(ROOM_PAUSE, freed).await {
+            return slot;
+        }
+    }
 }
 
 async fn unless<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use das_common::alarm::Alarms;
 use das_common::http::answers::AnswerBudget;
+use das_common::http::per_client::Ports;
 use das_common::http::rest;
 use das_common::telemetry::{MetricsHandle, watch_process};
 use das_common::tls::ServerTls;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bound, Node, StartError, archive, bytes_of, listen, load_fallback, measure, per_client};
+use super::{Bound, Node, StartError, archive, bytes_of, listen, load_fallback, measure};
 use crate::api::{RestPort, metrics_router};
 use crate::health::{Health, Identity};
 use crate::options::NodeOptions;
@@ -41,8 +42,9 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         max_retention: options.data_availability.local_file_storage.max_retention,
         delete_expired: options.discards_after_timeout(),
     };
-    let health = Health::new(None, alarms, 0, policy, Identity::default()).with_archive(started.name);
-    let health = Arc::new(health);
+    let health = Health::new(None, alarms, 0, policy, Identity::default());
+    let ports = Ports::default();
+    let health = Arc::new(health.with_archive(started.name).with_ports(ports.clone()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
     let mut node = Node {
         bound: Bound::default(),
@@ -50,6 +52,9 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         custody: None,
         peers: None,
         servers: JoinSet::new(),
+        ports,
+        // There are no stores to give way to.
+        readers: None,
         tls,
         background,
         stop,
@@ -58,7 +63,7 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
         let answers = AnswerBudget::new(bytes_of(options.limits.max_answer_memory), AnswerBudget::PATIENCE);
         let port = RestPort::new(retrieve, Arc::clone(&health), policy);
         let address = listen("rest-port", &options.rest_addr, options.rest_port).await?;
-        let router = per_client(options, "rest").around(rest::router(Arc::new(port), answers));
+        let router = rest::router(Arc::new(port), answers);
         node.bound.rest = Some(node.serve("rest", address, router, options));
     }
     let stop = node.stop.clone();

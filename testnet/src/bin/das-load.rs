@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use das_common::store_auth::StoreKey;
 use das_testnet::args::{Args, Size, Span};
-use das_testnet::load::{self, Bounds, Load, Mode, table};
+use das_testnet::load::report::machine;
+use das_testnet::load::{self, Bounds, Load, Mode, siege, table};
 use das_testnet::network::{Network, Running};
 use das_testnet::tls;
 
@@ -24,6 +26,8 @@ das-load: load for committee members and aggregators
     refused    das_store signed by a key that may not store
   das-load table [--quick] [--dir DIR] [--out FILE]
     starts servers of its own and measures every row of the load table and the memory figures
+  das-load siege [--silent 10000] [--addresses 1] [--readers 8] [--turn 20s] [--turns 3] [--members 3] [--dir DIR] [--out FILE]
+    starts servers of its own and measures a poster's stores, alone and while strangers do their worst
 
 Where to:
   --testnet DIR     a running das-testnet: the aggregator, with the processes counted
@@ -76,6 +80,34 @@ fn run(mut args: Args) -> anyhow::Result<bool> {
             say(&table.to_string());
             save(out.as_deref(), &table.to_json(), &table.to_string())?;
             Ok(table.all_within())
+        }
+        Some("siege") => {
+            let options = siege::Options {
+                silent: args.value_or("silent", 10_000)?,
+                addresses: args.value_or("addresses", 1)?,
+                readers: args.value_or("readers", 8)?,
+                turn: args.value_or("turn", Span(Duration::from_secs(20)))?.0,
+                turns: args.value_or("turns", 3)?,
+                size: usize::try_from(args.value_or("size", Size(100_000))?.0)?,
+                members: args.value_or("members", 3)?,
+                seed: args.value_or("seed", rand::random())?,
+            };
+            let dir = args.value_or("dir", std::env::temp_dir())?;
+            args.finish()?;
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+            let dir = tempfile::Builder::new().prefix("das-siege-").tempdir_in(&dir)?;
+            say(&format!(
+                "{}; {} silent connections from {} addresses, {} readers; seed {}",
+                machine(),
+                options.silent,
+                options.addresses,
+                options.readers,
+                options.seed
+            ));
+            let outcomes = siege::run(dir.path(), &options, say)?;
+            let text: String = outcomes.iter().map(ToString::to_string).collect();
+            save(out.as_deref(), &serde_json::to_value(&outcomes)?, &text)?;
+            Ok(outcomes.iter().all(siege::Outcome::within))
         }
         Some(mode) => {
             let load = parse_load(mode.parse()?, args)?;

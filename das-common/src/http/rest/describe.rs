@@ -43,7 +43,10 @@ pub fn describe<S: JsonSchema, C: JsonSchema>(document: &mut Document, has_custo
         "/expiration-policy",
         "How long batches are kept.",
         &[],
-        vec![Answer::with(200, "The policy.", JSON, policy).such_as(json!({ "expirationPolicy": "KeepForever" }))],
+        vec![
+            Answer::with(200, "The policy.", JSON, policy)
+                .such_as(json!({ "expirationPolicy": "KeepForever" })),
+        ],
     );
     let status = document.schema::<S>();
     document.get(

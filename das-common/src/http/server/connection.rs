@@ -23,9 +23,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::Limits;
 use super::handshake::{Handshakes, shake};
+use super::quiet::{OfOne, Quiet};
 use super::socket::Socket;
+use super::{Limits, QUIET_GRACE};
 use crate::http::answers::AnswerBudget;
 use crate::http::per_client::Peer;
 use crate::tls::{PortTls, TlsPeer};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     /// End connections at once.
     cut_off: CancellationToken,
     pub(super) slots: Arc<Semaphore>,
+    /// Those that have not made a request yet.
+    pub(super) quiet: Quiet,
     http: http1::Builder,
 }
 
@@ -64,7 +67,13 @@ impl Shared {
         // below, which costs nothing per request.
         http.half_close(true).header_read_timeout(None).max_buf_size(READ_BUFFER).title_case_headers(true);
         let cut_off = CancellationToken::new();
-        Self { router, tls, handshakes, limits, shutdown, cut_off, slots, http }
+        let quiet = Quiet::new(QUIET_GRACE.min(limits.scarce_timeout));
+        Self { router, tls, handshakes, limits, shutdown, cut_off, slots, quiet, http }
+    }
+
+    /// Must connections that do nothing be closed early? Not as long as there are some that never said anything.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.slots.available_permits() == 0 && self.quiet.is_empty()
     }
 
     /// Ends all connections.
@@ -85,15 +94,17 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) 
     // An answer is written whole, so nothing is gained by waiting for more. A socket that refuses is broken and will
     // say so when it is read.
     let _ = stream.set_nodelay(true);
+    let quiet = shared.quiet.enter();
+    let must_go = quiet.must_go();
     let stream = match &shared.tls {
         None => Socket::Plain(stream),
-        Some(tls) => match shake(stream, tls, shared).await {
-            Some(stream) => stream,
-            None => return,
+        Some(tls) => match must_go.run_until_cancelled(shake(stream, tls, shared)).await {
+            Some(Some(stream)) => stream,
+            _ => return,
         },
     };
     let about = About { client: stream.client(), peer };
-    let watch = Arc::new(Watch::new());
+    let watch = Arc::new(Watch::new(quiet));
     let way_back = Arc::new(Mutex::new(None));
     let io = WatchedIo {
         stream: Some(TokioIo::new(stream)),
@@ -112,6 +123,7 @@ async fn converse(io: WatchedIo, about: About, watch: &Arc<Watch>, shared: &Shar
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let watch = Arc::clone(watch);
         watch.enter(Stage::Serving);
+        drop(watch.quiet.lock().take());
         request.extensions_mut().insert(about.peer);
         if let Some(client) = &about.client {
             request.extensions_mut().insert(client.clone());
@@ -128,6 +140,9 @@ async fn converse(io: WatchedIo, about: About, watch: &Arc<Watch>, shared: &Shar
     let mut shutdown = pin!(shared.shutdown.cancelled());
     let mut shutting_down = false;
     let mut cut_off = pin!(shared.cut_off.cancelled());
+    let must_go = watch.must_go();
+    let mut must_go = pin!(must_go.cancelled());
+    let mut stays = false;
     let mut look = tokio::time::interval(shared.limits.look());
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -144,8 +159,14 @@ async fn converse(io: WatchedIo, about: About, watch: &Arc<Watch>, shared: &Shar
                 connection.as_mut().graceful_shutdown();
             }
             () = &mut cut_off => return false,
+            () = &mut must_go, if !stays => {
+                if watch.is_quiet() {
+                    return false;
+                }
+                stays = true;
+            }
             _ = look.tick() => {
-                if watch.is_overdue(&shared.limits, shared.slots.available_permits() == 0) {
+                if watch.is_overdue(&shared.limits, shared.is_scarce()) {
                     return false;
                 }
             }
@@ -198,11 +219,14 @@ struct Watch {
     blocked: AtomicBool,
     /// Of which the answer that is going out holds some.
     memory: Mutex<Option<AnswerBudget>>,
+    /// There until the first request.
+    quiet: Mutex<Option<OfOne>>,
 }
 
 impl Watch {
-    fn new() -> Self {
+    fn new(quiet: OfOne) -> Self {
         Self {
+            quiet: Mutex::new(Some(quiet)),
             born: Instant::now(),
             stage: AtomicU8::new(Stage::Idle as u8),
             since: AtomicU64::new(0),
@@ -216,6 +240,16 @@ impl Watch {
         self.stage.store(stage as u8, Ordering::Relaxed);
         self.since.store(self.now(), Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
+    }
+
+    /// Has it made no request so far?
+    fn is_quiet(&self) -> bool {
+        self.quiet.lock().is_some()
+    }
+
+    /// Cancelled when it has to make room.
+    fn must_go(&self) -> CancellationToken {
+        self.quiet.lock().as_ref().map(OfOne::must_go).unwrap_or_default()
     }
 
     fn answers_with(&self, memory: Option<&AnswerBudget>) {

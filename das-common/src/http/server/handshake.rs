@@ -85,8 +85,7 @@ pub(super) async fn shake(stream: TcpStream, tls: &PortTls, shared: &Shared) -> 
             outcome = work.as_mut() => break outcome,
             () = &mut shutdown => return None,
             _ = look.tick() => {
-                let (slots, turns) = (&shared.slots, &shared.handshakes.turns);
-                let scarce = slots.available_permits() == 0 || turns.available_permits() == 0;
+                let scarce = shared.is_scarce() || shared.handshakes.turns.available_permits() == 0;
                 let allowed = shared.limits.handshake_timeout;
                 let allowed = if scarce { allowed.min(shared.limits.scarce_timeout) } else { allowed };
                 if since.lock().is_some_and(|since| since.elapsed() > allowed) {
