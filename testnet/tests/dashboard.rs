@@ -4,7 +4,7 @@
 //! `DAS_SHOTS=DIR` keeps the pictures (those of the docs are made so).
 
 // Helpers of tests fail like tests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -62,14 +62,14 @@ impl Browser {
     }
 
     /// Gives an order; see the script.
-    fn order(&mut self, order: Value) -> Value {
+    fn order(&mut self, order: &Value) -> Value {
         writeln!(self.orders, "{order}").unwrap();
         self.answer()
     }
 
     /// Nothing was said on the console, nothing thrown, and nobody else asked for anything.
     fn assert_quiet(&mut self) {
-        assert_eq!(self.order(json!(["faults"])), json!({ "faults": [], "foreign": [] }));
+        assert_eq!(self.order(&json!(["faults"])), json!({ "faults": [], "foreign": [] }));
     }
 }
 
@@ -141,52 +141,52 @@ fn the_committees_page_shows_a_member_die_and_come_back() {
     let poster = Poster::start(&network);
     let url = network.addresses(Who::Aggregator).unwrap().dashboard;
     let mut browser = Browser::open(&url, &shots(dir.path()));
-    browser.order(json!(["goto", "/"]));
-    browser.order(json!(["wait", "#live", "^Live"]));
-    browser.order(json!(["wait", "#members tbody tr", "member-1[^]*up[^]*good[^]*ms"]));
-    browser.order(json!(["wait", "#certificates tbody tr", "0x"]));
-    browser.order(json!(["wait", "#tiles .tile.good", "4 of 4"]));
-    browser.order(json!(["wait", "#alarms", "No alarms"]));
+    browser.order(&json!(["goto", "/"]));
+    browser.order(&json!(["wait", "#live", "^Live"]));
+    browser.order(&json!(["wait", "#members tbody tr", "member-1[^]*up[^]*good[^]*ms"]));
+    browser.order(&json!(["wait", "#certificates tbody tr", "0x"]));
+    browser.order(&json!(["wait", "#tiles .tile.good", "4 of 4"]));
+    browser.order(&json!(["wait", "#alarms", "No alarms"]));
     // Graphs have their first points.
-    browser.order(json!(["wait", "#graphs figure", "Batches certified per minute[^]*[1-9]"]));
-    browser.order(json!(["shot", "committee-light"]));
+    browser.order(&json!(["wait", "#graphs figure", "Batches certified per minute[^]*[1-9]"]));
+    browser.order(&json!(["shot", "committee-light"]));
 
     // A member is killed: the page says so by itself, and the alarm says what to do.
     network.kill(Who::Member(1)).unwrap();
-    let took = browser.order(json!(["wait", "#members tbody tr:nth-child(2)", "down"])).as_u64().unwrap();
+    let took = browser.order(&json!(["wait", "#members tbody tr:nth-child(2)", "down"])).as_u64().unwrap();
     println!("a killed member was on the page after {took} ms");
-    browser.order(json!(["wait", "#alarms li", "member-2[^]*To do"]));
-    browser.order(json!(["wait", "#tiles .tile.waits", "3 of 4"]));
-    browser.order(json!(["wait", "#alarms li", "DAS-CANARY-002"]));
-    browser.order(json!(["scheme", "dark"]));
-    browser.order(json!(["shot", "committee-dark"]));
-    browser.order(json!(["scheme", "light"]));
-    let title = browser.order(json!(["title"]));
+    browser.order(&json!(["wait", "#alarms li", "member-2[^]*To do"]));
+    browser.order(&json!(["wait", "#tiles .tile.waits", "3 of 4"]));
+    browser.order(&json!(["wait", "#alarms li", "DAS-CANARY-002"]));
+    browser.order(&json!(["scheme", "dark"]));
+    browser.order(&json!(["shot", "committee-dark"]));
+    browser.order(&json!(["scheme", "light"]));
+    let title = browser.order(&json!(["title"]));
     assert!(title.as_str().unwrap().starts_with('('), "alarms are counted in the tab: {title}");
 
     // It comes back.
     network.start(Who::Member(1)).unwrap();
-    browser.order(json!(["wait", "#members tbody tr:nth-child(2)", "up"]));
-    browser.order(json!(["wait", "#alarms", "No alarms"]));
-    browser.order(json!(["wait", "#tiles .tile.good", "4 of 4"]));
+    browser.order(&json!(["wait", "#members tbody tr:nth-child(2)", "up"]));
+    browser.order(&json!(["wait", "#alarms", "No alarms"]));
+    browser.order(&json!(["wait", "#tiles .tile.good", "4 of 4"]));
 
     // A phone: nothing is wider than the screen.
-    browser.order(json!(["size", 390, 844]));
-    browser.order(json!(["wait", "#members tbody tr", "member-4"]));
-    assert!(browser.order(json!(["overflow"])).as_i64().unwrap() <= 0, "the page is wider than a phone");
-    browser.order(json!(["shot", "committee-phone"]));
-    browser.order(json!(["size", 1280, 900]));
+    browser.order(&json!(["size", 390, 844]));
+    browser.order(&json!(["wait", "#members tbody tr", "member-4"]));
+    assert!(browser.order(&json!(["overflow"])).as_i64().unwrap() <= 0, "the page is wider than a phone");
+    browser.order(&json!(["shot", "committee-phone"]));
+    browser.order(&json!(["size", 1280, 900]));
 
     // With the keyboard: the first stop leads to the contents, all stops can be seen, and ranges are links.
-    browser.order(json!(["goto", "/"]));
-    browser.order(json!(["wait", "#live", "^Live"]));
-    browser.order(json!(["keys", "Tab"]));
-    let first = browser.order(json!(["focus"]));
+    browser.order(&json!(["goto", "/"]));
+    browser.order(&json!(["wait", "#live", "^Live"]));
+    browser.order(&json!(["keys", "Tab"]));
+    let first = browser.order(&json!(["focus"]));
     assert_eq!((&first["text"], &first["seen"]), (&json!("To the contents"), &json!(true)), "{first}");
     let mut stops = Vec::new();
     loop {
-        browser.order(json!(["keys", "Tab"]));
-        let stop = browser.order(json!(["focus"]));
+        browser.order(&json!(["keys", "Tab"]));
+        let stop = browser.order(&json!(["focus"]));
         // After the last stop comes the browser itself.
         if stop["name"] == "body" {
             break;
@@ -196,7 +196,7 @@ fn the_committees_page_shows_a_member_die_and_come_back() {
     }
     assert!((4..20).contains(&stops.len()) && stops.iter().any(|text| text == "week"), "{stops:?}");
     // What a screen reader is told.
-    let tree = browser.order(json!(["tree"])).as_str().unwrap().to_owned();
+    let tree = browser.order(&json!(["tree"])).as_str().unwrap().to_owned();
     for part in [
         "heading \"Committee\" [level=1]",
         "heading \"Members\" [level=2]",
@@ -208,8 +208,8 @@ fn the_committees_page_shows_a_member_die_and_come_back() {
     }
 
     // The day's graphs, and the JSON that says all of it.
-    browser.order(json!(["goto", "/?range=day"]));
-    browser.order(json!(["wait", "#graphs figure", "Members that are well"]));
+    browser.order(&json!(["goto", "/?range=day"]));
+    browser.order(&json!(["wait", "#graphs figure", "Members that are well"]));
     let mut connection = Connection::new(&url).unwrap();
     let status: Value = serde_json::from_slice(&connection.get("/status").unwrap().body).unwrap();
     for (pointer, wanted) in [
@@ -226,13 +226,13 @@ fn the_committees_page_shows_a_member_die_and_come_back() {
     browser.assert_quiet();
 
     // What the graphs show survives a restart; the page says meanwhile that it hears nothing.
-    browser.order(json!(["goto", "/"]));
-    browser.order(json!(["wait", "#live", "^Live"]));
+    browser.order(&json!(["goto", "/"]));
+    browser.order(&json!(["wait", "#live", "^Live"]));
     network.stop(Who::Aggregator).unwrap();
-    browser.order(json!(["wait", "#live.stale", "No news"]));
+    browser.order(&json!(["wait", "#live.stale", "No news"]));
     network.start(Who::Aggregator).unwrap();
-    browser.order(json!(["wait", "#live", "^Live"]));
-    let graph = browser.order(json!(["tree"])).as_str().unwrap().to_owned();
+    browser.order(&json!(["wait", "#live", "^Live"]));
+    let graph = browser.order(&json!(["tree"])).as_str().unwrap().to_owned();
     let before = graph.lines().find(|line| line.contains("Batches certified per minute over")).unwrap();
     assert!(!before.contains("no numbers yet"), "{before}");
     println!("{stored} batches were stored meanwhile");
@@ -245,20 +245,20 @@ fn a_nodes_page_shows_itself_and_its_peers() {
     let poster = Poster::start(&network);
     let url = network.addresses(Who::Member(0)).unwrap().dashboard;
     let mut browser = Browser::open(&url, &shots(dir.path()));
-    browser.order(json!(["goto", "/"]));
-    browser.order(json!(["wait", "h1", "member-1"]));
-    browser.order(json!(["wait", "#tiles .tile.good", "Takes stores[^]*yes"]));
-    browser.order(json!(["wait", "#tiles .tile.good", "3 of 3"]));
-    browser.order(json!(["wait", "#graphs figure", "Stores per minute[^]*signed [1-9]"]));
-    browser.order(json!(["wait", "#graphs figure", "Disk, this process"]));
-    browser.order(json!(["shot", "member-light"]));
+    browser.order(&json!(["goto", "/"]));
+    browser.order(&json!(["wait", "h1", "member-1"]));
+    browser.order(&json!(["wait", "#tiles .tile.good", "Takes stores[^]*yes"]));
+    browser.order(&json!(["wait", "#tiles .tile.good", "3 of 3"]));
+    browser.order(&json!(["wait", "#graphs figure", "Stores per minute[^]*signed [1-9]"]));
+    browser.order(&json!(["wait", "#graphs figure", "Disk, this process"]));
+    browser.order(&json!(["shot", "member-light"]));
     network.kill(Who::Member(3)).unwrap();
-    browser.order(json!(["wait", "#peers tbody tr", "member-4[^]*away"]));
-    browser.order(json!(["wait", "#tiles .tile.waits", "2 of 3"]));
-    browser.order(json!(["size", 390, 844]));
-    assert!(browser.order(json!(["overflow"])).as_i64().unwrap() <= 0, "the page is wider than a phone");
-    browser.order(json!(["scheme", "dark"]));
-    browser.order(json!(["shot", "member-phone-dark"]));
+    browser.order(&json!(["wait", "#peers tbody tr", "member-4[^]*away"]));
+    browser.order(&json!(["wait", "#tiles .tile.waits", "2 of 3"]));
+    browser.order(&json!(["size", 390, 844]));
+    assert!(browser.order(&json!(["overflow"])).as_i64().unwrap() <= 0, "the page is wider than a phone");
+    browser.order(&json!(["scheme", "dark"]));
+    browser.order(&json!(["shot", "member-phone-dark"]));
     let mut connection = Connection::new(&url).unwrap();
     let status: Value = serde_json::from_slice(&connection.get("/status").unwrap().body).unwrap();
     assert_eq!((&status["canStore"], &status["custody"]["batches"]["missing"]), (&json!(true), &json!(0)));
