@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - Whoever is not this process's user or root is hung up on before a byte of a request is read. The kernel says who it is.
 //! - What is put is hashed here; only what has the name that it comes with is kept, and acknowledged when it is on disk.
-//! - Memory: [`AT_ONCE`] requests at once, of bounded length; further ones wait.
+//! - Memory: `AT_ONCE` requests at once, of bounded length; further ones wait.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -148,7 +148,7 @@ pub fn bind(directory: &Path) -> io::Result<UnixListener> {
 /// Serves until told to stop, then lets requests in flight end within `grace`, and removes the socket.
 ///
 /// # Errors
-/// None so far: see [`OwnUsers`].
+/// None so far: see `OwnUsers`.
 pub async fn serve(
     listener: UnixListener,
     directory: PathBuf,

@@ -155,7 +155,7 @@ impl Graphs<'_> {
         self.chart(title, unit, &lines)
     }
 
-    /// The graphs of process and machine, which all servers have. Their numbers: [`machine_samples`].
+    /// The graphs of process and machine, which all servers have. Their numbers: `machine_samples`.
     pub fn of_machine(&self) -> Markup {
         html! {
             (self.chart("Processor", Unit::Share, &[("this process", "process/cpu"), ("machine", "machine/cpu")]))
