@@ -88,7 +88,8 @@ pub const ARCHIVED_BYTES: &str = "das_archive_only_bytes";
 /// Chunked stores begun and not finished.
 pub const PENDING_MESSAGES: &str = "das_chunked_pending_messages";
 
-/// Requests that were refused because their client asked too much, by `port` and `why` (rate, concurrent).
+/// Requests that were refused because their client asked too much, by `port` and `why` (connections,
+/// rate, concurrent), or because there were too many of all clients (busy).
 pub const CLIENTS_REFUSED: &str = "das_clients_refused_total";
 /// Connections open, to all ports together.
 pub const CONNECTIONS: &str = "das_http_connections";

@@ -183,6 +183,22 @@ const AGGREGATOR: &[Row] = &[
             ),
             ("Memory", "bytes", &[("process_resident_memory_bytes{job=\"das-aggregator\"}", "{{instance}}")]),
             ("Connections", "none", &[("das_http_connections{job=\"das-aggregator\"}", "{{instance}}")]),
+            (
+                "Refused to clients per second",
+                "reqps",
+                &[(
+                    "sum by (port, why) (rate(das_clients_refused_total{job=\"das-aggregator\"}[$__rate_interval]))",
+                    "{{port}}: {{why}}",
+                )],
+            ),
+            (
+                "Network, this process",
+                "Bps",
+                &[(
+                    "sum by (instance, direction) (rate(process_network_bytes_total{job=\"das-aggregator\"}[$__rate_interval]))",
+                    "{{instance}} {{direction}}",
+                )],
+            ),
             ("Open files", "none", &[("process_open_fds{job=\"das-aggregator\"}", "{{instance}}")]),
         ],
     ),
@@ -326,6 +342,22 @@ const MEMBER: &[Row] = &[
             ),
             ("Memory", "bytes", &[("process_resident_memory_bytes{job=\"das-node\"}", "{{instance}}")]),
             ("Connections", "none", &[("das_http_connections{job=\"das-node\"}", "{{instance}}")]),
+            (
+                "Refused to clients per second",
+                "reqps",
+                &[(
+                    "sum by (port, why) (rate(das_clients_refused_total{job=\"das-node\"}[$__rate_interval]))",
+                    "{{port}}: {{why}}",
+                )],
+            ),
+            (
+                "Network, this process",
+                "Bps",
+                &[(
+                    "sum by (instance, direction) (rate(process_network_bytes_total{job=\"das-node\"}[$__rate_interval]))",
+                    "{{instance}} {{direction}}",
+                )],
+            ),
         ],
     ),
 ];
