@@ -76,7 +76,7 @@ pub(super) fn batch(length: usize, seed: u8) -> Bytes {
 pub(super) fn limits() -> GatherLimits {
     GatherLimits {
         attempt_timeout: Duration::from_millis(1500),
-        patience: Duration::from_millis(600),
+        patience: Duration::from_millis(1500),
         last_wait: Duration::from_millis(700),
         unknown_per_second: 1_000_000,
         absent_for: Duration::from_secs(600),
