@@ -16,6 +16,7 @@ use das_common::alarm::Alarms;
 use das_common::aside::Aside;
 use das_common::chunked::{Bounds, PendingStores};
 use das_common::committee::Committee;
+use das_common::config::Program as _;
 use das_common::config::sections::{PerClientOptions, RestAggregatorOptions, ServerTimeouts, given};
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
@@ -31,6 +32,7 @@ use das_common::server::{Served, Server};
 use das_common::store_auth::{StoreKey, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, watch_process};
 use das_common::tls::{ServerTls, TlsOptions};
+use das_common::traces::TraceSettings;
 use das_dashboard::Dashboard;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -410,6 +412,15 @@ impl Server for Aggregator {
 
     fn logging(options: &AggregatorOptions) -> (LogLevel, LogFormat, &str) {
         (options.log_level, options.log_type, &options.log_filter)
+    }
+
+    fn traces(options: &AggregatorOptions) -> Option<TraceSettings<'_>> {
+        Some(TraceSettings {
+            options: &options.traces,
+            tls: options.tls.outgoing.files(),
+            program: AggregatorOptions::NAME,
+            version: AggregatorOptions::VERSION,
+        })
     }
 
     async fn start(options: &AggregatorOptions, metrics: MetricsHandle) -> Result<Self, StartError> {

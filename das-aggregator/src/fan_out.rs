@@ -21,13 +21,14 @@ use das_common::data_hash::DataHash;
 use das_common::fault::{self, Coded, Fault};
 use das_common::keyset::Keyset;
 use das_common::telemetry::names;
+use das_common::traces::TARGET;
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, Span, debug, error, field, info, trace_span, warn};
 
 use crate::backlog::Backlog;
 use crate::collect::{Asked, Claim, Collect, MemberFailure, Next, Outcome};
@@ -221,7 +222,9 @@ impl FanOut {
     ) -> Result<Certificate, StoreError> {
         let job = Job::new(Asked { data_hash, timeout }, message, authority);
         let (answer, certified) = oneshot::channel();
-        tokio::spawn(self.shared.clone().run(job, answer));
+        let span =
+            trace_span!(target: TARGET, "certificate", hash = %data_hash, timeout, signed = field::Empty);
+        tokio::spawn(self.shared.clone().run(job, answer).instrument(span));
         certified.await.expect("the task answers before it ends, and it does not panic")
     }
 }
@@ -238,7 +241,12 @@ impl Shared {
         for member in self.members.iter() {
             let (member, job, reports) = (member.clone(), job.clone(), reports.clone());
             let task = MemberTask { member, job, reports, limits: self.limits.clone() };
-            tasks.spawn(task.run());
+            let span = trace_span!(
+                target: TARGET, "member", otel.kind = "client", member = task.member.name,
+                attempts = field::Empty, otel.status_code = field::Empty,
+                otel.status_description = field::Empty
+            );
+            tasks.spawn(task.run().instrument(span));
         }
         drop(reports);
 
@@ -248,8 +256,9 @@ impl Shared {
             Outcome::Failed { failures, .. } => Err(self.too_few(failures)),
         };
         match &certified {
-            Ok(_) => {
+            Ok(certificate) => {
                 self.meters.certificates.increment(1);
+                Span::current().record("signed", certificate.signers_mask.count_ones());
                 self.meters.nitro_failures.set(0.0);
                 info!(%data_hash, timeout, elapsed = ?start.elapsed(), "certificate made");
             }
@@ -479,6 +488,7 @@ impl MemberTask {
         let mut reported = false;
         for attempt in 1_u32.. {
             let sent = Instant::now();
+            Span::current().record("attempts", attempt);
             let failure = match member.store(&job, limits.member_timeout).await {
                 Ok(claim) => {
                     let latency = sent.elapsed();
@@ -490,12 +500,15 @@ impl MemberTask {
             };
             let next = verdict(Kind::of(&failure), attempt, start.elapsed(), &limits.patience);
             debug!(member = %member.name, attempt, %failure, again_after = ?next.again_after, "no signature");
+            let reason = failure.to_string();
             if next.counts && !reported {
                 reported = true;
                 member.health.failed(start.elapsed(), &failure);
                 let _ = reports.send(Report::Failed { member: member.index, failure }).await;
             }
             let Some(pause) = next.again_after else {
+                Span::current().record("otel.status_code", "ERROR");
+                Span::current().record("otel.status_description", reason);
                 warn!(member = %member.name, hash = %job.asked.data_hash, attempt, "a member is left without a batch");
                 return;
             };

@@ -18,6 +18,7 @@ use das_common::config::{ByteSize, Problem, Program, Replaced, Secret};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel};
 use das_common::tls::TlsOptions;
+use das_common::traces::TraceOptions;
 
 pub use backends::{Backend, Backends};
 pub use choices::{Fallback, KeysetCheck};
@@ -87,6 +88,10 @@ options! {
         tls: TlsOptions,
         /// End instead of serving plain HTTP, or of calling another server over it (the parent chain's nodes apart).
         require_tls: bool = "false",
+
+        ["Traces"]
+        /// Traces for an OpenTelemetry collector.
+        traces: TraceOptions,
 
         ["Limits"]
         /// Bounds on what clients can make this server hold.

@@ -33,4 +33,5 @@ pub mod single_flight;
 pub mod store_auth;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod wire;

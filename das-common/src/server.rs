@@ -10,11 +10,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{Program, load_or_exit};
 use crate::fault::Coded;
 use crate::telemetry::{LogFormat, LogLevel, MetricsHandle, init_logging, init_metrics};
+use crate::traces::{TraceSettings, Traces};
 
 /// Where a listener is reached; prints as its URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,11 @@ pub trait Server: Sized {
     /// What to log, in which form, and the filter that overrides the level.
     fn logging(options: &Self::Options) -> (LogLevel, LogFormat, &str);
 
+    /// What traces are made with; none by a server that makes none.
+    fn traces(_options: &Self::Options) -> Option<TraceSettings<'_>> {
+        None
+    }
+
     /// Opens what it needs. When this returns, requests are served.
     fn start(
         options: &Self::Options,
@@ -59,24 +66,35 @@ pub fn run<S: Server>() -> ExitCode {
     let loaded = load_or_exit::<S::Options>();
     let options = loaded.options;
     let (level, format, filter) = S::logging(&options);
-    if let Err(error) = init_logging(level, format, filter) {
+    // Before anything is counted.
+    let metrics = init_metrics();
+    let traces = match S::traces(&options).map(|settings| Traces::open(&settings)).transpose() {
+        Ok(traces) => traces.flatten(),
+        Err(error) => {
+            let fault = error.fault();
+            return failed::<S>(&format!("{}: {error}\n  to do: {}", fault.code, fault.cure));
+        }
+    };
+    if let Err(error) = init_logging(level, format, filter, traces.as_ref()) {
         return failed::<S>(&error.to_string());
     }
     for notice in loaded.notices {
         warn!("{notice}");
     }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve::<S>(&options)),
+        Ok(runtime) => runtime.block_on(serve::<S>(&options, metrics, traces)),
         Err(error) => failed::<S>(&format!("cannot start threads: {error}")),
     }
 }
 
-async fn serve<S: Server>(options: &S::Options) -> ExitCode {
+async fn serve<S: Server>(options: &S::Options, metrics: MetricsHandle, traces: Option<Traces>) -> ExitCode {
     let mut signals = match ShutdownSignals::catch() {
         Ok(signals) => signals,
         Err(error) => return failed::<S>(&format!("cannot wait for signals: {error}")),
     };
-    let server = match S::start(options, init_metrics()).await {
+    let ended = CancellationToken::new();
+    let sending = traces.map(|traces| tokio::spawn(traces.into_worker().run(ended.clone())));
+    let server = match S::start(options, metrics).await {
         Ok(server) => server,
         Err(error) => {
             let fault = error.fault();
@@ -88,6 +106,12 @@ async fn serve<S: Server>(options: &S::Options) -> ExitCode {
     let signal = signals.requested().await;
     info!(signal, "shutting down: requests in flight finish first");
     server.shut_down().await;
+    ended.cancel();
+    if let Some(sending) = sending
+        && sending.await.is_err()
+    {
+        warn!("the last traces were not sent");
+    }
     info!("ended in order");
     ExitCode::SUCCESS
 }

@@ -127,7 +127,7 @@ fn maintain(options: &MaintainOptions) -> ExitCode {
         return complain("--data-dir: name the data directory of a node");
     }
     // A logger that cannot be set up has nothing to say about batches.
-    let _ = init_logging(LogLevel::Warn, LogFormat::Plaintext, "");
+    let _ = init_logging(LogLevel::Warn, LogFormat::Plaintext, "", None);
     let stdin = Stdin::watch();
     let store = match open(options, &stdin) {
         Ok(Some(store)) => Arc::new(store),

@@ -16,8 +16,8 @@ use das_common::aside::Aside;
 use das_common::bls::PublicKey;
 use das_common::chunked::Bounds;
 use das_common::committee::{Committee, CommitteeError};
-use das_common::config::ByteSize;
 use das_common::config::sections::PerClientOptions;
+use das_common::config::{ByteSize, Program as _};
 use das_common::fault::{self, Coded, Fault};
 use das_common::http::answers::AnswerBudget;
 use das_common::http::body::Pace;
@@ -35,6 +35,7 @@ use das_common::signer::Signer;
 use das_common::store_auth::{SignersError, StoreSigners};
 use das_common::telemetry::{LogFormat, LogLevel, MetricsHandle, names, watch_process};
 use das_common::tls::{ServerTls, TlsError};
+use das_common::traces::TraceSettings;
 use das_dashboard::DashboardError;
 use das_keys::source::{self, KeyError};
 use thiserror::Error;
@@ -509,6 +510,15 @@ impl Server for Node {
 
     fn logging(options: &NodeOptions) -> (LogLevel, LogFormat, &str) {
         (options.log_level, options.log_type, &options.log_filter)
+    }
+
+    fn traces(options: &NodeOptions) -> Option<TraceSettings<'_>> {
+        Some(TraceSettings {
+            options: &options.traces,
+            tls: options.tls.outgoing.files(),
+            program: NodeOptions::NAME,
+            version: NodeOptions::VERSION,
+        })
     }
 
     async fn start(options: &NodeOptions, metrics: MetricsHandle) -> Result<Self, StartError> {

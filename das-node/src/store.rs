@@ -17,9 +17,11 @@ use das_common::keyset::Keyset;
 use das_common::signer::{Message, SignError, Signer};
 use das_common::store_auth::{AuthError, RequestDigest, StoreSigners};
 use das_common::telemetry::names;
+use das_common::traces::TARGET;
 use das_common::wire::{StoreResult, texts};
 use metrics::{Histogram, histogram};
 use thiserror::Error;
+use tracing::{Instrument as _, trace_span};
 
 use crate::archive::{Archive, ArchiveError};
 use crate::clock::unix_time;
@@ -232,7 +234,11 @@ impl StorePath {
     ) -> Result<StoreResult, StoreError> {
         let _under_way = self.under_way.enter();
         let begun = Instant::now();
-        self.signers.check(|| RequestDigest::store(&message, timeout), signature).await?;
+        let authorize = trace_span!(target: TARGET, "authorize");
+        self.signers
+            .check(|| RequestDigest::store(&message, timeout), signature)
+            .instrument(authorize)
+            .await?;
         self.stages.authorize.record(begun.elapsed());
         self.store_authorized(message, timeout).await
     }
@@ -243,12 +249,15 @@ impl StorePath {
         let now = unix_time();
         self.check_timeout(timeout, now)?;
         let begun = Instant::now();
-        let batch = VerifiedBatch::new(message);
+        let bytes = message.len();
+        let batch = trace_span!(target: TARGET, "hash", bytes).in_scope(|| VerifiedBatch::new(message));
         let hashed = Instant::now();
-        let outcome = self.store.put(&batch, timeout, now).await?;
+        let disk = trace_span!(target: TARGET, "disk", hash = %batch.hash(), bytes);
+        let outcome = self.store.put(&batch, timeout, now).instrument(disk).await?;
         let written = Instant::now();
         if let Some((archive, within)) = &self.archive {
-            archive.ensure(batch.hash(), *within).await?;
+            let span = trace_span!(target: TARGET, "archive");
+            archive.ensure(batch.hash(), *within).instrument(span).await?;
             self.stages.archive.record(written.elapsed());
         }
         if let Some(shared) = &self.shared {
@@ -263,7 +272,8 @@ impl StorePath {
             self.damage.ended(&batch.hash());
         }
         let word = Message::certificate(batch.hash(), timeout).map_err(SignError::from)?;
-        let signature = self.signer.sign(word).await?;
+        let sign = trace_span!(target: TARGET, "sign");
+        let signature = self.signer.sign(word).instrument(sign).await?;
         self.stages.hash.record(hashed - begun);
         self.stages.write.record(written - hashed);
         self.stages.sign.record(archived.elapsed());

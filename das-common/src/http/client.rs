@@ -34,6 +34,7 @@ use crate::alarm::Alarms;
 use crate::fault;
 use crate::telemetry::traffic;
 use crate::tls::{LOOK_EVERY, Look, Reloaded, client_config, explain};
+use crate::traces::{self, TRACEPARENT};
 
 pub use crate::tls::{ClientIdentity, TlsError, TlsFiles, TlsVersion};
 
@@ -446,6 +447,22 @@ impl HttpClient {
         self.call(endpoint, request, deadline, max_body).await
     }
 
+    /// POSTs a body of any kind to the endpoint itself, with these headers.
+    pub async fn post(
+        &self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+        body: Bytes,
+        deadline: Duration,
+        max_body: usize,
+    ) -> Result<HttpResponse, HttpError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.inner.uri.clone();
+        *request.headers_mut() = headers;
+        self.call(endpoint, request, deadline, max_body).await
+    }
+
     /// GETs `path`, which is empty or starts with a slash, below the endpoint.
     pub async fn get(
         &self,
@@ -482,6 +499,9 @@ impl HttpClient {
     ) -> Result<HttpResponse, HttpError> {
         let exchange = async {
             request.headers_mut().insert(USER_AGENT, AGENT);
+            if let Some(parent) = traces::header() {
+                request.headers_mut().insert(TRACEPARENT, parent);
+            }
             // What goes out is counted as the body that was asked to, heads not.
             traffic().sent(usize::try_from(request.body().size_hint().lower()).unwrap_or(0));
             if let Some(value) = &endpoint.inner.authorization {

@@ -31,13 +31,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use metrics::histogram;
-use tracing::Instrument;
 
 use super::answers::{AnswerBudget, Counted};
 use crate::batch::VerifiedBatch;
 use crate::data_hash::DataHash;
 use crate::fault;
-use crate::telemetry::{Meter, names, request_span};
+use crate::telemetry::{Meter, names, within_request};
 use crate::wire::{self, CertificateBytes, ExpirationPolicy};
 
 pub use describe::describe;
@@ -157,8 +156,8 @@ pub fn router<S: BatchSource>(source: Arc<S>, answers: AnswerBudget) -> axum::Ro
         let port = port.clone();
         // The body of a GET means nothing and is dropped unread.
         let (question, scope) = (Question::of(&request), Scope::of(&request));
-        drop(request);
-        async move { port.answer(question, scope).await }.instrument(request_span("rest"))
+        let (head, _body) = request.into_parts();
+        within_request("rest", &head.headers, async move { port.answer(question, scope).await })
     })
 }
 

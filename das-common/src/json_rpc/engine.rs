@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use metrics::histogram;
+use tracing::{Instrument as _, trace_span};
 
 use super::request::{Kind, Message, Request};
 use super::scan::NotJson;
 use super::{Methods, Params, RawJson, RpcError, RpcLimits, answer};
 use crate::telemetry::names;
+use crate::traces::TARGET;
 
 /// Method names of more bytes are refused, so that an error that repeats the name stays small.
 const MAX_METHOD_NAME: usize = 2048;
@@ -114,7 +116,8 @@ async fn call<M: Methods>(methods: &M, method: &str, params: Params) -> Result<R
         }
         Some((namespace, name)) if namespace == methods.namespace() => {
             let began = Instant::now();
-            let found = methods.call(name, params).await;
+            let span = trace_span!(target: TARGET, "call", otel.name = format_args!("{namespace}_{name}"));
+            let found = methods.call(name, params).instrument(span).await;
             // Only names of methods become labels: there are not more of them than are written down.
             if let Some(outcome) = &found {
                 let result = if outcome.is_ok() { "ok" } else { "error" };

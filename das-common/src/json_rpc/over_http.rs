@@ -6,13 +6,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
-use tracing::Instrument;
 
 use super::{Methods, RpcLimits, engine, media_type};
 use crate::fault;
 use crate::http::answers::AnswerBudget;
 use crate::http::body::{BodyBudget, BodyError, Overlong, read};
-use crate::telemetry::request_span;
+use crate::telemetry::within_request;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -36,16 +35,16 @@ pub(super) async fn respond<M: Methods>(
     if let Some(refusal) = refuse(&request, declared, limits) {
         return refusal;
     }
+    let (head, body) = request.into_parts();
     // A body of unknown length is cut at the limit: what fits may be a whole call.
-    let collected =
-        match read(request.into_body(), limits.body_limit, Overlong::Cut, limits.body_pace, bodies).await {
-            Ok(collected) => collected,
-            // What has come of it is no whole JSON value.
-            Err(BodyError::Incomplete(_)) => return json(engine::parse_error()),
-            Err(error) => return broken(&error),
-        };
+    let collected = match read(body, limits.body_limit, Overlong::Cut, limits.body_pace, bodies).await {
+        Ok(collected) => collected,
+        // What has come of it is no whole JSON value.
+        Err(BodyError::Incomplete(_)) => return json(engine::parse_error()),
+        Err(error) => return broken(&error),
+    };
     let (text, _held) = collected.into_parts();
-    let answer = engine::run(methods, text, limits).instrument(request_span("rpc")).await;
+    let answer = within_request("rpc", &head.headers, engine::run(methods, text, limits)).await;
     let mut response = json(Vec::new());
     match answers.fill(&mut response, answer.into()).await {
         Ok(()) => response,

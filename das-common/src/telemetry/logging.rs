@@ -1,19 +1,22 @@
 //! Log lines, and the id that ties those of one request together.
 
 use std::fmt;
+use std::future::Future;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderMap;
 use thiserror::Error;
-use tracing::Span;
-use tracing_subscriber::EnvFilter;
+use tracing::Instrument as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::level::{LogFormat, LogLevel};
 use crate::fault;
+use crate::traces::{self, Traces};
 
 /// Logging cannot be set up.
 #[derive(Debug, Error)]
@@ -36,18 +39,25 @@ pub enum LogError {
 /// Sets up logging to standard error for this process, and logs panics like other errors.
 ///
 /// `filter` holds levels of single parts (`das_node::storage=debug,hyper=warn`) on top of `level`; it may be empty.
-pub fn init_logging(level: LogLevel, format: LogFormat, filter: &str) -> Result<(), LogError> {
+/// With `traces` the spans of those are made too.
+pub fn init_logging(
+    level: LogLevel,
+    format: LogFormat,
+    filter: &str,
+    traces: Option<&Traces>,
+) -> Result<(), LogError> {
     let ansi = std::io::stderr().is_terminal();
-    subscriber(level, format, filter, ansi, std::io::stderr)?.try_init()?;
+    subscriber(level, format, filter, traces, ansi, std::io::stderr)?.try_init()?;
     log_panics();
     Ok(())
 }
 
-/// Where the two forms of lines meet: a registry with filter and one of two layers.
+/// Where the two forms of lines meet: a registry with one of two layers, behind its filter, and that of traces.
 pub(super) fn subscriber<W>(
     level: LogLevel,
     format: LogFormat,
     filter: &str,
+    traces: Option<&Traces>,
     ansi: bool,
     writer: W,
 ) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogError>
@@ -59,12 +69,16 @@ where
         .parse(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), error })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let registry = Registry::default().with(filter);
-    Ok(match format {
-        LogFormat::Plaintext => Box::new(registry.with(lines.with_ansi(ansi))),
-        LogFormat::Json => Box::new(
-            registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)),
-        ),
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Plaintext => lines.with_ansi(ansi).boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
+    };
+    Ok(match traces {
+        None => Box::new(Registry::default().with(lines).with(filter)),
+        // Each sees its own spans only.
+        Some(traces) => Box::new(Registry::default().with(lines.with_filter(filter)).with(traces.layer())),
     })
 }
 
@@ -100,7 +114,15 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The span of one request: every line logged within carries its id. `server` is `rpc`, `rest` and the like.
-pub fn request_span(server: &'static str) -> Span {
-    tracing::info_span!("request", server, id = %RequestId::next())
+/// Works on one request: every line logged within carries its id, and where traces are made it is part of the one that
+/// its headers name. `server` is `rpc`, `rest` and the like.
+pub fn within_request<T, F: Future<Output = T>>(
+    server: &'static str,
+    headers: &HeaderMap,
+    work: F,
+) -> impl Future<Output = T> + use<T, F> {
+    let id = RequestId::next().to_string();
+    let traced = traces::of_request(server, &id, headers);
+    let logged = tracing::info_span!("request", server, id);
+    work.instrument(traced).instrument(logged)
 }

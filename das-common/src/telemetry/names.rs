@@ -91,6 +91,8 @@ pub const PENDING_MESSAGES: &str = "das_chunked_pending_messages";
 /// Requests that were refused because their client asked too much, by `port` and `why` (connections,
 /// rate, concurrent), or because there were too many of all clients (busy).
 pub const CLIENTS_REFUSED: &str = "das_clients_refused_total";
+/// Spans of traces, by `result` (sent, failed: the collector did not take them, dropped: the queue was full).
+pub const TRACE_SPANS: &str = "das_trace_spans_total";
 /// Connections open, to all ports together.
 pub const CONNECTIONS: &str = "das_http_connections";
 /// TLS connections that began, by `result` (ok, refused, slow: nothing came in time).

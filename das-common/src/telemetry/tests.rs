@@ -29,9 +29,10 @@ impl Write for Lines {
 fn logged(level: LogLevel, format: LogFormat, filter: &str) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = subscriber(level, format, filter, false, move || writer.clone()).unwrap();
+    let subscriber = subscriber(level, format, filter, None, false, move || writer.clone()).unwrap();
     tracing::subscriber::with_default(subscriber, || {
-        request_span("rpc").in_scope(|| tracing::info!(bytes = 5, "stored"));
+        let talk = async { tracing::info!(bytes = 5, "stored") };
+        futures::executor::block_on(within_request("rpc", &http::HeaderMap::new(), talk));
         tracing::debug!("a detail");
     });
     let bytes = lines.0.lock().clone();
@@ -52,7 +53,7 @@ fn lines_carry_the_request_in_both_forms() {
     let plain = logged(LogLevel::Debug, LogFormat::Plaintext, "");
     assert!(plain.contains("INFO request{server=\"rpc\" id=") && plain.contains("a detail"), "{plain}");
     assert!(!logged(LogLevel::Debug, LogFormat::Plaintext, "das_common=info").contains("a detail"));
-    assert!(subscriber(LogLevel::Info, LogFormat::Json, "=;=", false, std::io::sink).is_err());
+    assert!(subscriber(LogLevel::Info, LogFormat::Json, "=;=", None, false, std::io::sink).is_err());
 }
 
 /// Logs in the middle of a call.
@@ -73,7 +74,8 @@ impl Methods for Talker {
 async fn what_a_method_logs_carries_the_id_of_its_request() {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = subscriber(LogLevel::Info, LogFormat::Json, "", false, move || writer.clone()).unwrap();
+    let subscriber =
+        subscriber(LogLevel::Info, LogFormat::Json, "", None, false, move || writer.clone()).unwrap();
     let _guard = tracing::subscriber::set_default(subscriber);
     let router = json_rpc::router(Arc::new(Talker), json_rpc::RpcLimits::default());
     let call = || {
