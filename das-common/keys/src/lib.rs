@@ -20,4 +20,5 @@ pub mod kms;
 pub mod options;
 pub mod remote;
 pub mod source;
+pub mod storage_key;
 pub mod wire;
