@@ -313,7 +313,8 @@ mod tests {
 
     fn health(directory: &tempfile::TempDir, public_key: Option<&str>) -> Arc<Health> {
         let directory = directory.path().to_path_buf();
-        let options = StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 };
+        let options =
+            StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0, keys: Arc::default() };
         let store = Arc::new(BatchStore::open(&options).unwrap());
         let policy = RetentionPolicy { max_retention: Duration::from_secs(60), delete_expired: false };
         let identity = Identity { public_key: public_key.map(Into::into), keyset_hash: None };

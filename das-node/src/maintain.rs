@@ -180,6 +180,7 @@ fn open(options: &MaintainOptions, stdin: &Stdin) -> Result<Option<BatchStore>, 
         directory: options.data_dir.clone(),
         segment_bytes: options.segment_size.0,
         reserve_bytes: options.min_free.0,
+        keys: Arc::default(),
     };
     let end = Instant::now() + LOCK_PATIENCE;
     while !stdin.has_ended() {
@@ -210,13 +211,16 @@ async fn until_stdin_ends(store: Arc<BatchStore>, directory: &Path, stdin: &Stdi
 fn restore_or_verify(options: &RestoreOptions) -> ExitCode {
     let meter = Arc::new(Meter::default());
     let (sender, receiver) = channel();
-    let (work, watched) = (options.clone(), Arc::clone(&meter));
+    let (work, watched, work_keys) = (options.clone(), Arc::clone(&meter), Arc::default());
     let worker = std::thread::spawn(move || {
         let outcome = if work.data_dir.as_os_str().is_empty() {
             let manifest = Manifest::read(&work.from);
-            manifest.and_then(|manifest| Ok((manifest, verify_backup(&work.from, &work.scratch, &watched)?)))
+            manifest.and_then(|manifest| {
+                Ok((manifest, verify_backup(&work.from, &work.scratch, &work_keys, &watched)?))
+            })
         } else {
-            restore(&work.from, &work.data_dir, &watched).map(|done| (done.manifest, done.verified))
+            restore(&work.from, &work.data_dir, &work_keys, &watched)
+                .map(|done| (done.manifest, done.verified))
         };
         // The other end waits for it.
         let _ = sender.send(outcome);

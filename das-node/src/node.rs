@@ -259,6 +259,7 @@ impl Node {
             directory: files.data_dir.clone(),
             segment_bytes: files.segment_size.0,
             reserve_bytes: reserve_bytes(options, committee.as_ref()),
+            keys: Arc::default(),
         };
         warn_of_nitro_files(&files.data_dir);
         let store = Arc::new(BatchStore::open(&storage)?);

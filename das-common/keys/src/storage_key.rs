@@ -190,7 +190,8 @@ mod tests {
              ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9\
              21f9664c97637da9768812f615c68b13b52e";
         let tag = "c0875924c1c7987947deafd8780acf49";
-        let mut sealed = [nonce, const_hex::decode(ciphertext).unwrap(), const_hex::decode(tag).unwrap()].concat();
+        let mut sealed =
+            [nonce, const_hex::decode(ciphertext).unwrap(), const_hex::decode(tag).unwrap()].concat();
         let range = StorageKey::new(&key.try_into().unwrap()).open(&associated, &mut sealed).unwrap();
         assert!(sealed[range].starts_with(b"Ladies and Gentlemen of the class of '99: If I could offer you"));
     }
