@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::index::{BatchRecord, KeyUse, Totals, state};
 use super::log::{Command, Piece, Rewrite};
-use super::scrub::successor;
+use super::scrub::{Form, successor};
 use super::sealing::{PLAIN, name_of};
 use super::segment::pack::{PackedShard, ShardHead};
 use super::{BatchStore, StorageError, blocking};
@@ -30,8 +30,8 @@ pub struct RekeyStep {
     pub bytes: u64,
     /// Batches and shards that were.
     pub rewritten: usize,
-    /// Batches of which a piece is damaged: it stays as it is, until it is healed.
-    pub damaged: Vec<DataHash>,
+    /// What is damaged: it stays as it is, until it is healed.
+    pub damaged: Vec<(DataHash, Form)>,
 }
 
 /// What is encrypted with which key.
@@ -149,7 +149,6 @@ impl BatchStore {
         pieces: &mut Vec<Piece>,
     ) -> Result<(), StorageError> {
         let active = self.sealer.keys.active_id();
-        let mut damaged = false;
         if let Some(place) = record.place().filter(|_| record.key_id != active) {
             step.bytes += place.disk_bytes();
             let payload = self.read(hash, record)?;
@@ -159,7 +158,10 @@ impl BatchStore {
                     pieces.push(Piece::Whole { hash: *hash, from: *record, payload, key_id });
                 }
                 // What was dropped or replaced meanwhile is not damaged.
-                None => damaged |= self.index.batch(hash)?.and_then(|now| now.place()) == Some(place),
+                None if self.index.batch(hash)?.and_then(|now| now.place()) == Some(place) => {
+                    step.damaged.push((*hash, Form::Whole));
+                }
+                None => {}
             }
         }
         let shards = if record.shards == 0 { Vec::new() } else { self.index.shards(hash)? };
@@ -173,11 +175,11 @@ impl BatchStore {
                     let shard = PackedShard { head, proof, bytes };
                     pieces.push(Piece::Shard { hash: *hash, coding, from, shard });
                 }
-                None => damaged |= self.index.shard(hash, &coding)? == Some(from),
+                None if self.index.shard(hash, &coding)? == Some(from) => {
+                    step.damaged.push((*hash, Form::Shard(coding)));
+                }
+                None => {}
             }
-        }
-        if damaged {
-            step.damaged.push(*hash);
         }
         Ok(())
     }

@@ -153,7 +153,7 @@ fn a_damaged_piece_is_left_and_named_when_the_key_changes() {
     file.write_all_at(b"rot", damaged + 500).unwrap();
     let store = open_with(&directory, &keyring(2, true));
     let step = runtime.block_on(store.rekey_step(None, u64::MAX)).unwrap();
-    assert_eq!((step.damaged, step.next, step.rewritten), (vec![hash], None, 19));
+    assert_eq!((step.damaged, step.next, step.rewritten), (vec![(hash, Form::Whole)], None, 19));
     assert!(store.keys().unwrap().left_bytes > 0);
     assert_eq!(runtime.block_on(store.put(&telling(3), 100, 1)).unwrap(), PutOutcome::Healed);
     assert_eq!(store.keys().unwrap().left_bytes, 0);
