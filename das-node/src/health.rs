@@ -257,7 +257,7 @@ impl Health {
     }
 }
 
-/// Keys that nothing is under any more stay, at 0.
+/// Keys that nothing is under any more are in the report, with 0.
 fn publish_keys(report: &KeysReport) {
     metrics::gauge!(names::STORAGE_KEY_BYTES, "key" => "plain").set(report.plain_bytes as f64);
     for key in &report.keys {

@@ -42,7 +42,7 @@ pub struct KeysReport {
     pub active: String,
     /// Bytes of whole batches and shards that are not encrypted.
     pub plain_bytes: u64,
-    /// What is encrypted, by key.
+    /// What is encrypted, by key; those that were given and that nothing is under too.
     pub keys: Vec<KeyReport>,
     /// Bytes that are still to be written anew under the active key.
     pub left_bytes: u64,
@@ -81,12 +81,15 @@ impl BatchStore {
         } else {
             uses.iter().filter(|key| key.key_id == active).map(|key| key.bytes).sum()
         };
+        // A key that nothing is under (any more) is named too: that is what tells that it can go.
+        let idle = self.sealer.keys.ids().filter(|id| uses.iter().all(|key| key.key_id != *id));
+        let idle = idle.map(|key_id| KeyUse { key_id, records: 0, bytes: 0 });
         let report =
             |key: &KeyUse| KeyReport { id: name_of(key.key_id), records: key.records, bytes: key.bytes };
         Ok(KeysReport {
             active: name_of(active),
             plain_bytes,
-            keys: uses.iter().map(report).collect(),
+            keys: uses.iter().copied().chain(idle).map(|key| report(&key)).collect(),
             left_bytes: all.saturating_sub(done),
         })
     }

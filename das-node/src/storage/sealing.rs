@@ -89,6 +89,11 @@ impl Keyring {
         self.active.as_ref().map_or(PLAIN, |key| key.id().get())
     }
 
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.all.keys().copied()
+    }
+
     /// Whether records of this key can be read.
     pub fn has(&self, key_id: u32) -> bool {
         key_id == PLAIN || self.all.contains_key(&key_id)
@@ -107,14 +112,13 @@ impl Keyring {
     fn open(
         &self,
         key_id: u32,
-        stored: Vec<u8>,
+        mut stored: Vec<u8>,
         associated: impl FnOnce(u32) -> Vec<u8>,
     ) -> Result<Option<Bytes>, UnknownKey> {
         if key_id == PLAIN {
             return Ok(Some(stored.into()));
         }
         let key = self.all.get(&key_id).ok_or(UnknownKey { key_id })?;
-        let mut stored = stored;
         let opened = key.open(&associated(key_id), &mut stored);
         Ok(opened.map(|range| Bytes::from(stored).slice(range)))
     }
