@@ -49,6 +49,12 @@ const COMMANDS: &[Command] = &[
     Command { name: "key-convert", about: "write a BLS key in another way", run: key::convert::run },
     Command { name: "key-password", about: "give a keystore another password", run: key::password::run },
     Command { name: "key-check", about: "say which key is where, and whose it is", run: key::check::run },
+    Command {
+        name: "storage-key-make",
+        about: "make a key for payloads at rest as file, keystore or envelope",
+        run: key::storage::make,
+    },
+    Command { name: "storage-key-check", about: "say the id of a storage key", run: key::storage::check },
     Command { name: "audit-log", about: "check the audit log of das-signer", run: audit_log::run },
     Command { name: "committee", about: "check a committee file and print its promise", run: committee::run },
     Command { name: "dump-keyset", about: "print a keyset and its hash", run: keyset::run },

@@ -125,40 +125,11 @@ impl Keystore {
     /// A keystore of this key, as JSON. `log_n`, [`WEAKEST_LOG_N`] to [`STRONGEST_LOG_N`], says how much work a guess of
     /// the password takes, and so every opening. Salt, iv and id are drawn at random.
     pub fn write(key: &SecretKey, password: &Password, log_n: u8) -> Result<String, KeystoreError> {
-        if !(WEAKEST_LOG_N..=STRONGEST_LOG_N).contains(&log_n) {
-            return Err(KeystoreError::Strength { got: log_n });
-        }
-        let (mut salt, mut iv, mut id) = ([0; 32], [0; 16], [0; 16]);
-        rand::rng().fill_bytes(&mut salt);
-        rand::rng().fill_bytes(&mut iv);
+        let crypto = seal_secret(key.to_be_bytes(), password, log_n)?;
+        let mut id = [0; 16];
         rand::rng().fill_bytes(&mut id);
-        let derived = Kdf::new_scrypt(log_n, salt).derive(&normalized(password), &NAMES)?;
-        let mut message = key.to_be_bytes();
-        apply_cipher(&derived, &iv, &mut message);
         let keystore = json!({
-            "crypto": {
-                "kdf": {
-                    "function": SCRYPT,
-                    "params": {
-                        "dklen": DERIVED_BYTES,
-                        "n": 1_u64 << log_n,
-                        "r": SCRYPT_R,
-                        "p": SCRYPT_P,
-                        "salt": const_hex::encode(salt),
-                    },
-                    "message": "",
-                },
-                "checksum": {
-                    "function": CHECKSUM,
-                    "params": {},
-                    "message": const_hex::encode(checksum(&derived, &message)),
-                },
-                "cipher": {
-                    "function": CIPHER,
-                    "params": { "iv": const_hex::encode(iv) },
-                    "message": const_hex::encode(*message),
-                },
-            },
+            "crypto": crypto,
             "description": "BLS key of a data availability committee's member",
             "pubkey": const_hex::encode(key.public_key().to_bytes()),
             "path": "",
@@ -167,6 +138,51 @@ impl Keystore {
         });
         Ok(format!("{keystore:#}\n"))
     }
+}
+
+/// The field `crypto` of a keystore that holds any 32 bytes. `log_n` as for [`Keystore::write`].
+pub fn seal_secret(
+    secret: Zeroizing<[u8; 32]>,
+    password: &Password,
+    log_n: u8,
+) -> Result<Value, KeystoreError> {
+    if !(WEAKEST_LOG_N..=STRONGEST_LOG_N).contains(&log_n) {
+        return Err(KeystoreError::Strength { got: log_n });
+    }
+    let (mut salt, mut iv) = ([0; 32], [0; 16]);
+    rand::rng().fill_bytes(&mut salt);
+    rand::rng().fill_bytes(&mut iv);
+    let derived = Kdf::new_scrypt(log_n, salt).derive(&normalized(password), &NAMES)?;
+    let mut message = secret;
+    apply_cipher(&derived, &iv, &mut message);
+    Ok(json!({
+        "kdf": {
+            "function": SCRYPT,
+            "params": {
+                "dklen": DERIVED_BYTES,
+                "n": 1_u64 << log_n,
+                "r": SCRYPT_R,
+                "p": SCRYPT_P,
+                "salt": const_hex::encode(salt),
+            },
+            "message": "",
+        },
+        "checksum": {
+            "function": CHECKSUM,
+            "params": {},
+            "message": const_hex::encode(checksum(&derived, &message)),
+        },
+        "cipher": {
+            "function": CIPHER,
+            "params": { "iv": const_hex::encode(iv) },
+            "message": const_hex::encode(*message),
+        },
+    }))
+}
+
+/// What [`seal_secret`] sealed. Takes as much time and memory as [`Keystore::open`].
+pub fn open_secret(crypto: &Value, password: &Password) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    Sealed::parse(crypto)?.open(password)
 }
 
 /// The field `crypto`: any 32 bytes under a password.

@@ -62,6 +62,7 @@ impl Segments {
             directory: folder.to_path_buf(),
             segment_bytes: SEGMENT,
             reserve_bytes: 64 << 20,
+            keys: Arc::default(),
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");

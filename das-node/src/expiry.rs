@@ -134,8 +134,13 @@ mod tests {
     fn store(directory: &TempDir) -> Arc<BatchStore> {
         let directory = directory.path().to_path_buf();
         Arc::new(
-            BatchStore::open(&StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 })
-                .unwrap(),
+            BatchStore::open(&StorageOptions {
+                directory,
+                segment_bytes: 1 << 20,
+                reserve_bytes: 0,
+                keys: Arc::default(),
+            })
+            .unwrap(),
         )
     }
 

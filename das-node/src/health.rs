@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use crate::clock::unix_time;
 use crate::policy::RetentionPolicy;
-use crate::storage::BatchStore;
 use crate::storage::index::Errand;
+use crate::storage::{BatchStore, KeysReport};
 
 /// What a probe found out about the disk is good for so long.
 const PROBE_AGE: Duration = Duration::from_secs(5);
@@ -195,6 +195,11 @@ impl Health {
             metrics::gauge!(names::ARCHIVED_BATCHES).set(archived.batches as f64);
             metrics::gauge!(names::ARCHIVED_BYTES).set(archived.bytes as f64);
         }
+        if let Ok(keys) = store.keys()
+            && keys.is_of_use()
+        {
+            publish_keys(&keys);
+        }
         if let Ok(segments) = store.index().segments() {
             let live: u64 = segments.iter().map(|(_, segment)| segment.live_bytes).sum();
             metrics::gauge!(names::STORED_BYTES).set(live as f64);
@@ -253,12 +258,22 @@ impl Health {
             disk_free_bytes: disk.map(|disk| disk.free),
             disk_total_bytes: disk.map(|disk| disk.total),
             disk_reserve_bytes: self.reserve_bytes,
+            encryption: self.store.as_ref().and_then(|store| store.keys().ok()).filter(KeysReport::is_of_use),
             archive: self.archive.as_ref().map(|name| self.archive_status(name)),
             chain: self.followed.get().map(|index| service::status(&**index)),
             ports: self.ports.report(),
             alarms: self.alarms.list(),
         }
     }
+}
+
+/// Keys that nothing is under any more are in the report, with 0.
+fn publish_keys(report: &KeysReport) {
+    metrics::gauge!(names::STORAGE_KEY_BYTES, "key" => "plain").set(report.plain_bytes as f64);
+    for key in &report.keys {
+        metrics::gauge!(names::STORAGE_KEY_BYTES, "key" => key.id.clone()).set(key.bytes as f64);
+    }
+    metrics::gauge!(names::STORAGE_REKEY_LEFT).set(report.left_bytes as f64);
 }
 
 /// A node's state. Serializes to the form of `/status`.
@@ -299,6 +314,8 @@ pub struct NodeStatus {
     pub disk_total_bytes: Option<u64>,
     /// Bytes that stores leave free.
     pub disk_reserve_bytes: u64,
+    /// What is encrypted on the disk, and with which keys; none where nothing is.
+    pub encryption: Option<KeysReport>,
     /// What is in the archive; none where there is none.
     pub archive: Option<Value>,
     /// How far the contract was followed; none where it is not.
@@ -325,7 +342,8 @@ mod tests {
 
     fn health(directory: &tempfile::TempDir, public_key: Option<&str>) -> Arc<Health> {
         let directory = directory.path().to_path_buf();
-        let options = StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 };
+        let options =
+            StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0, keys: Arc::default() };
         let store = Arc::new(BatchStore::open(&options).unwrap());
         let policy = RetentionPolicy { max_retention: Duration::from_secs(60), delete_expired: false };
         let identity = Identity { public_key: public_key.map(Into::into), keyset_hash: None };

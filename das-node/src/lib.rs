@@ -26,6 +26,7 @@ pub mod page;
 pub mod peer;
 pub mod policy;
 pub mod retrieve;
+pub(crate) mod rotation;
 pub mod shared_cache;
 pub mod storage;
 pub mod store;

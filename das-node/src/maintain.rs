@@ -6,6 +6,7 @@
 //!   (`{"progress"}`), and at its end what it came to (`{"restored"}` or `{"failed"}`).
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use das_common::admin::Progress;
 use das_common::config::{ByteSize, Inputs, Outcome, Problem, Program, Replaced, load};
-use das_common::fault::{self, Coded};
+use das_common::fault::{self, Coded, Fault};
 use das_common::options;
 use das_common::telemetry::{LogFormat, LogLevel, init_logging};
+use das_keys::storage_options::StorageKeyOptions;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, bind, serve};
 use crate::storage::backup::{Damaged, Manifest, Meter, Verified, restore, verify_backup};
+use crate::storage::sealing::{Keyring, name_of};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 
 /// The store of a node, or of an earlier run of this, that is just ending is waited for.
@@ -46,6 +49,8 @@ options! {
         min_free: ByteSize = "64MiB",
         /// Size of one file of batches.
         segment_size: ByteSize = "128MiB",
+        /// The keys of what is encrypted at rest.
+        storage_encryption: StorageKeyOptions,
     }
 }
 
@@ -59,6 +64,8 @@ options! {
         data_dir: PathBuf,
         /// A folder to be made for the check alone, and removed after it.
         scratch: PathBuf,
+        /// The keys of what is encrypted in the backup; what is under others is not read.
+        storage_encryption: StorageKeyOptions,
     }
 }
 
@@ -71,7 +78,7 @@ macro_rules! program {
             const REPLACED: &'static [Replaced] = &[];
 
             fn check(&self) -> Vec<Problem> {
-                Vec::new()
+                self.storage_encryption.problems()
             }
         }
     };
@@ -128,8 +135,12 @@ fn maintain(options: &MaintainOptions) -> ExitCode {
     }
     // A logger that cannot be set up has nothing to say about batches.
     let _ = init_logging(LogLevel::Warn, LogFormat::Plaintext, "", None);
+    let keys = match keyring(&options.storage_encryption) {
+        Ok(keys) => keys,
+        Err(text) => return complain(&text),
+    };
     let stdin = Stdin::watch();
-    let store = match open(options, &stdin) {
+    let store = match open(options, keys, &stdin) {
         Ok(Some(store)) => Arc::new(store),
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
@@ -146,6 +157,18 @@ fn maintain(options: &MaintainOptions) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("{}: {error}", fault::IMPORT_TARGET.code)),
     }
+}
+
+/// The keys that the options name, or what to say.
+fn keyring(options: &StorageKeyOptions) -> Result<Arc<Keyring>, String> {
+    let said = |fault: &Fault, error: &dyn Display| {
+        format!("{}: --storage-encryption: {error}\n  to do: {}", fault.code, fault.cure)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| said(fault::STORAGE_KEY_MALFORMED, &error))?;
+    let keys = runtime.block_on(options.open(false)).map_err(|error| said(error.fault(), &error))?;
+    let keys = Keyring::new(keys.active, keys.former);
+    keys.map(Arc::new).map_err(|error| said(fault::STORAGE_KEY_MALFORMED, &error))
 }
 
 /// Whether whoever started this has gone.
@@ -175,11 +198,16 @@ impl Stdin {
 }
 
 /// Opens the store. `None`: whoever wanted it has gone, so that it is not kept from the next one.
-fn open(options: &MaintainOptions, stdin: &Stdin) -> Result<Option<BatchStore>, StorageError> {
+fn open(
+    options: &MaintainOptions,
+    keys: Arc<Keyring>,
+    stdin: &Stdin,
+) -> Result<Option<BatchStore>, StorageError> {
     let storage = StorageOptions {
         directory: options.data_dir.clone(),
         segment_bytes: options.segment_size.0,
         reserve_bytes: options.min_free.0,
+        keys,
     };
     let end = Instant::now() + LOCK_PATIENCE;
     while !stdin.has_ended() {
@@ -208,15 +236,21 @@ async fn until_stdin_ends(store: Arc<BatchStore>, directory: &Path, stdin: &Stdi
 }
 
 fn restore_or_verify(options: &RestoreOptions) -> ExitCode {
+    let keys = match keyring(&options.storage_encryption) {
+        Ok(keys) => keys,
+        Err(text) => return complain(&text),
+    };
     let meter = Arc::new(Meter::default());
     let (sender, receiver) = channel();
     let (work, watched) = (options.clone(), Arc::clone(&meter));
     let worker = std::thread::spawn(move || {
         let outcome = if work.data_dir.as_os_str().is_empty() {
             let manifest = Manifest::read(&work.from);
-            manifest.and_then(|manifest| Ok((manifest, verify_backup(&work.from, &work.scratch, &watched)?)))
+            manifest.and_then(|manifest| {
+                Ok((manifest, verify_backup(&work.from, &work.scratch, &keys, &watched)?))
+            })
         } else {
-            restore(&work.from, &work.data_dir, &watched).map(|done| (done.manifest, done.verified))
+            restore(&work.from, &work.data_dir, &keys, &watched).map(|done| (done.manifest, done.verified))
         };
         // The other end waits for it.
         let _ = sender.send(outcome);
@@ -263,6 +297,8 @@ fn summary(manifest: &Manifest, verified: &Verified) -> Value {
         "bytes": manifest.bytes(),
         "whole": verified.whole,
         "shards": verified.shards,
+        "locked": verified.locked.values().sum::<u64>(),
+        "lockedBy": verified.locked.keys().map(|key| name_of(*key)).collect::<Vec<_>>(),
         "damaged": verified.damaged.len(),
         "damagedBatches": verified.damaged.iter().take(MAX_NAMED).map(name).collect::<Vec<_>>(),
     })

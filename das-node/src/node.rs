@@ -38,6 +38,7 @@ use das_common::tls::{ServerTls, TlsError};
 use das_common::traces::TraceSettings;
 use das_dashboard::DashboardError;
 use das_keys::source::{self, KeyError};
+use das_keys::storage_file::StorageKeyError;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -54,7 +55,9 @@ use crate::options::{LimitOptions, NodeOptions};
 use crate::peer::{AddressError, PeerError, PeerHandle, PeerKeyFileError};
 use crate::policy::RetentionPolicy;
 use crate::retrieve::{Fetched, Retrieve, Times};
+use crate::rotation::Rotation;
 use crate::shared_cache::CacheError;
+use crate::storage::sealing::{Keyring, SameId};
 use crate::storage::{BatchStore, StorageError, StorageOptions};
 use crate::store::{StorePath, StoresUnderWay};
 
@@ -130,6 +133,15 @@ pub enum StartError {
     /// The database.
     #[error("--data-availability.local-file-storage.data-dir: {0}")]
     Storage(#[from] StorageError),
+    /// A storage key.
+    #[error("--storage-encryption: {0}")]
+    StorageKey(#[from] StorageKeyError),
+    /// Two storage keys.
+    #[error("--storage-encryption.former-keys: {0}")]
+    SameStorageKey(#[from] SameId),
+    /// A storage key that is needed was not given.
+    #[error("--storage-encryption.former-keys: {0}")]
+    StorageKeyMissing(#[source] StorageError),
     /// Certificates and keys of our servers.
     #[error("--tls: {0}")]
     Tls(#[source] TlsError),
@@ -194,7 +206,9 @@ impl Coded for StartError {
             Self::Peers(_) => fault::NET_BIND,
             Self::Custody(_) => fault::DB_RECORD,
             Self::NotMember { .. } => fault::KEY_NOT_MEMBER,
-            Self::Storage(error) => error.fault(),
+            Self::Storage(error) | Self::StorageKeyMissing(error) => error.fault(),
+            Self::StorageKey(error) => error.fault(),
+            Self::SameStorageKey(_) => fault::STORAGE_KEY_MALFORMED,
             Self::Dashboard(_) => fault::CONFIG_VALUE,
             Self::Archive(_) | Self::ArchiveGone { .. } | Self::ArchiveMoved { .. } => fault::ARCHIVE_OPTIONS,
             Self::Cache(_) => fault::CONFIG_VALUE,
@@ -266,13 +280,16 @@ impl Node {
         let public_key = signer.as_ref().map(|signer| signer.public_key().clone());
         let committee = load_committee(&options.committee.file)?;
         let files = &options.data_availability.local_file_storage;
+        let debuggable = options.data_availability.key.debuggable;
+        let keys = options.storage_encryption.keys().open(debuggable).await?;
         let storage = StorageOptions {
             directory: files.data_dir.clone(),
             segment_bytes: files.segment_size.0,
             reserve_bytes: reserve_bytes(options, committee.as_ref()),
+            keys: Arc::new(Keyring::new(keys.active, keys.former)?),
         };
         warn_of_nitro_files(&files.data_dir);
-        let store = Arc::new(BatchStore::open(&storage)?);
+        let store = Arc::new(open_store(&storage)?);
         let bucket = archive::open(options, Some(&store))?;
         if let (Some(committee), Some(signer)) = (&committee, &signer) {
             let former = || custody::former_committees(&store, options, committee);
@@ -291,6 +308,12 @@ impl Node {
             alarms.clone(),
             Times::default(),
         );
+        let rotation = Rotation {
+            store: Arc::clone(&store),
+            damage: retrieve.damage(),
+            bytes_a_second: options.storage_encryption.rotation_speed.0,
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(rotation.run()));
         let archiving =
             archive::Base { options, store: Some(&store), retrieve: &retrieve, alarms: &alarms, stop: &stop };
         let archive = archive::start(&archiving, bucket)?;
@@ -554,6 +577,14 @@ impl Server for Node {
             warn!("the store could not be closed in order; nothing that was signed is lost");
         }
     }
+}
+
+/// A key that is missing is no fault of the data directory.
+fn open_store(options: &StorageOptions) -> Result<BatchStore, StartError> {
+    BatchStore::open(options).map_err(|error| match error {
+        error if error.is_missing_key() => StartError::StorageKeyMissing(error),
+        error => StartError::Storage(error),
+    })
 }
 
 /// Looks at disk, store and cache now and then.

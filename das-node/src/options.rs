@@ -23,6 +23,7 @@ use das_common::telemetry::{LogFormat, LogLevel};
 use das_common::tls::TlsOptions;
 use das_common::traces::TraceOptions;
 use das_keys::options::KeyOptions;
+use das_keys::storage_options::StorageEncryptionOptions;
 
 pub use archive::{ArchiveOptions, GoogleCloudStorageOptions, RedisCacheOptions, S3StorageOptions};
 pub use custody::CustodySettings;
@@ -74,6 +75,10 @@ options! {
         committee: CommitteeOptions,
         /// Cold batches as shards over the committee.
         custody: CustodySettings,
+
+        ["Encryption at rest"]
+        /// Payloads at rest encrypted.
+        storage_encryption: StorageEncryptionOptions,
 
         ["Archive"]
         /// Every batch in an object store too.

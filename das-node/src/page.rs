@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::custody::{Custody, CustodyReport};
 use crate::health::{Health, NodeStatus};
+use crate::storage::KeysReport;
 
 /// Custody changes slowly, and asking for it costs more than the rest: a report is good for so long.
 const CUSTODY_FRESH: Duration = Duration::from_secs(5);
@@ -278,6 +279,14 @@ fn peers(custody: &CustodyReport, now: u64) -> Markup {
     }
 }
 
+fn encryption(keys: &KeysReport) -> Markup {
+    let left = keys.left_bytes as f64;
+    html! {
+        @if keys.active == "plain" { "switched off" } @else { "key " code { (keys.active) } }
+        @if keys.left_bytes > 0 { "; " (bytes(left)) " are still to be written anew" } @else { "; everything is under it" }
+    }
+}
+
 fn server(status: &NodeStatus) -> Markup {
     let (used, machine) = (process_use(), MachineUse::now());
     html! {
@@ -291,6 +300,7 @@ fn server(status: &NodeStatus) -> Markup {
             dl {
                 @if let Some(key) = &status.public_key { dt { "Public key" } dd { code { (key.get(..48).unwrap_or(key)) "…" } } }
                 @if let Some(hash) = &status.keyset_hash { dt { "Keyset of itself alone" } dd { code { (hash) } } }
+                @if let Some(keys) = &status.encryption { dt { "Encryption at rest" } dd { (encryption(keys)) } }
                 dt { "Longest retention" } dd { (span(status.max_retention_seconds)) }
                 @if let (Some(free), Some(all)) = (status.disk_free_bytes, status.disk_total_bytes) {
                     dt { "Disk" } dd { (free_of(free, all)) (bar(1.0 - free as f64 / all.max(1) as f64, "Disk used")) }

@@ -12,7 +12,8 @@
 //!
 //! Each batch is written once: to the end of a [`segment`] file, synced together with the stores that came at the
 //! same time. RocksDB holds the [`index`]. Shards are written many at a time, as one record ([`segment::pack`]). Space
-//! comes back by punching holes, and by removing segments in which nothing is left; nothing is ever rewritten.
+//! comes back by punching holes, and by removing segments in which nothing is left; nothing is ever rewritten, unless the key that
+//! it is encrypted with changes ([`sealing`]).
 
 use std::fs::File;
 use std::io;
@@ -34,19 +35,23 @@ mod error;
 mod forms;
 pub mod index;
 mod log;
+mod rekey;
 mod scrub;
+pub mod sealing;
 pub mod segment;
 mod usage;
 
 pub use certificates::Waiting;
 pub use error::StorageError;
 pub use forms::{DropOutcome, Held, HeldShard, MAX_BATCHES, NewShard};
+pub use rekey::{KeyReport, KeysReport, RekeyStep};
 pub use scrub::{Form, ScrubStep};
 pub use usage::Usage;
 
 use error::copy_of;
 use index::{Index, IndexError, state};
 use log::{Command, Commands, Put, Sweeper, Upkeep, Writer};
+use sealing::{Keyring, Sealer};
 use segment::SegmentHeader;
 
 /// The folders in the data directory.
@@ -67,6 +72,8 @@ pub struct StorageOptions {
     pub segment_bytes: u64,
     /// Stores are refused when less than this many bytes are free.
     pub reserve_bytes: u64,
+    /// The keys that payloads are encrypted with.
+    pub keys: Arc<Keyring>,
 }
 
 /// What a read found.
@@ -108,7 +115,7 @@ pub enum PutOutcome {
 pub struct BatchStore {
     index: Arc<Index>,
     segments: PathBuf,
-    storage: segment::StorageId,
+    sealer: Sealer,
     files: Files,
     commands: Commands,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -134,7 +141,7 @@ impl BatchStore {
             _ => StorageError::OpenIndex { path: index_path, source },
         })?;
         let index = Arc::new(index);
-        let storage = storage_id(&index, &segments)?;
+        let sealer = Sealer { storage: storage_id(&index, &segments)?, keys: Arc::clone(&options.keys) };
         let files = moka::sync::Cache::new(OPEN_FILES);
         let sweeper = Sweeper {
             index: Arc::clone(&index),
@@ -142,7 +149,8 @@ impl BatchStore {
             files: files.clone(),
             paused: Arc::default(),
         };
-        let writer = Writer::recover(Arc::clone(&index), segments.clone(), storage, options, &sweeper)?;
+        let writer =
+            Writer::recover(Arc::clone(&index), segments.clone(), sealer.clone(), options, &sweeper)?;
         let lacking = Arc::clone(&writer.lacking);
         let (commands, receiver) = std::sync::mpsc::channel();
         let (sweeps, swept) = std::sync::mpsc::channel();
@@ -154,7 +162,11 @@ impl BatchStore {
         let thread = thread.spawn(move || writer.run(&receiver, sweeps, sweeping)).map_err(failed)?;
         let writer = Mutex::new(Some(thread));
         let (certificates, backup) = Default::default();
-        Ok(Self { index, segments, storage, files, commands, writer, sweeper, backup, lacking, certificates })
+        let store =
+            Self { index, segments, sealer, files, commands, writer, sweeper, backup, lacking, certificates };
+        // The log was read first: it may say that nothing needs a key any more.
+        store.check_keys()?;
+        Ok(store)
     }
 
     /// Stores a batch whole, until `timeout` (unix seconds) at least. Once this returns, a power cut takes nothing of it.
@@ -172,15 +184,20 @@ impl BatchStore {
             let store = Arc::clone(self);
             let wanted = batch.bytes().clone();
             // Trusted only as far as its bytes go: rot must not be signed for.
-            let whole = blocking(move || store.read(&place).is_ok_and(|bytes| bytes == wanted)).await?;
+            let whole = blocking(move || match store.read(&hash, &record) {
+                Ok(found) => found.is_some_and(|bytes| bytes == wanted),
+                Err(_) => false,
+            });
+            let whole = whole.await?;
             if !whole {
                 heal = Some(place);
             } else if record.timeout >= timeout {
                 return Ok(PutOutcome::Present);
             }
         }
+        let (payload, key_id) = self.seal(batch).await?;
         let (reply, answer) = oneshot::channel();
-        let put = Put { hash, payload: batch.bytes().clone(), timeout, now, heal, reply };
+        let put = Put { hash, payload, key_id, timeout, now, heal, reply };
         self.ask(Command::Put(put), answer).await?;
         Ok(match (known, place, heal) {
             (None, ..) => PutOutcome::Written,
@@ -188,6 +205,15 @@ impl BatchStore {
             (Some(_), Some(_), None) => PutOutcome::Present,
             (Some(_), Some(_), Some(_)) => PutOutcome::Healed,
         })
+    }
+
+    /// The payload as it is to be stored. Encrypted off the threads that serve requests, and off the writer's.
+    async fn seal(&self, batch: &VerifiedBatch) -> Result<(Bytes, u32), StorageError> {
+        let (sealer, hash, payload) = (self.sealer.clone(), batch.hash(), batch.bytes().clone());
+        if sealer.keys.active_id() == sealing::PLAIN {
+            return Ok((payload, sealing::PLAIN));
+        }
+        blocking(move || sealer.seal_batch(&hash, &payload)).await
     }
 
     async fn ask<T>(
@@ -240,27 +266,28 @@ impl BatchStore {
                 return Ok(Lookup::Archived { hash });
             }
             let Some(place) = record.place() else { return Ok(Lookup::Sharded { hash }) };
-            match self.read(&place) {
-                Ok(payload) => {
-                    if let Ok(batch) = VerifiedBatch::check(Bytes::from(payload), &hash) {
-                        return Ok(Lookup::Found(batch));
-                    }
-                    damaged = true;
-                }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
-                {
-                    damaged = true;
-                }
-                Err(source) => return Err(StorageError::Read { source }),
+            if let Some(payload) = self.read(&hash, &record)?
+                && let Ok(batch) = VerifiedBatch::check(payload, &hash)
+            {
+                return Ok(Lookup::Found(batch));
             }
+            damaged = true;
             self.files.invalidate(&place.segment);
         }
         Ok(if damaged { Lookup::Damaged } else { Lookup::Absent })
     }
 
-    fn read(&self, place: &segment::Place) -> io::Result<Vec<u8>> {
-        segment::read_payload(&*self.file(place.segment)?, place)
+    /// The payload that a record names, not checked against its hash yet. `None`: it is not there, is cut off, or does not
+    /// open.
+    fn read(&self, hash: &DataHash, record: &index::BatchRecord) -> Result<Option<Bytes>, StorageError> {
+        let Some(place) = record.place() else { return Ok(None) };
+        match self.file(place.segment).and_then(|file| segment::read_payload(&file, &place)) {
+            Ok(stored) => Ok(self.sealer.open_batch(hash, record.key_id, stored)?),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                Ok(None)
+            }
+            Err(source) => Err(StorageError::Read { source }),
+        }
     }
 
     fn file(&self, id: u64) -> io::Result<Arc<File>> {

@@ -1,3 +1,4 @@
+//! `storage-key-make` and `storage-key-check` are in [`storage`];
 //! `key-make`, `key-convert`, `key-password` and `key-check`: a member's BLS key in the ways that it can be held.
 
 use std::fs::File;
@@ -20,6 +21,7 @@ pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod make;
 pub(crate) mod password;
+pub(crate) mod storage;
 
 /// What the file of a public key beside a keystore or an envelope is called.
 const PUBLIC_SUFFIX: &str = "pub";

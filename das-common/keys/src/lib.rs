@@ -20,4 +20,7 @@ pub mod kms;
 pub mod options;
 pub mod remote;
 pub mod source;
+pub mod storage_file;
+pub mod storage_key;
+pub mod storage_options;
 pub mod wire;

@@ -43,7 +43,7 @@ options! {
 options! {
     /// The key encrypted with a password.
     pub struct KeystoreOptions {
-        /// Keystore of EIP-2335; made by dastool key-convert.
+        /// Keystore of EIP-2335; made by dastool.
         file: PathBuf,
         /// File with the keystore's password; one line end after it does not belong to it.
         password_file: PathBuf,
@@ -57,7 +57,7 @@ options! {
 options! {
     /// The key encrypted by a key management service.
     pub struct KmsOptions {
-        /// Envelope with the key encrypted by AWS KMS; made by dastool key-convert.
+        /// Envelope with the key encrypted by AWS KMS; made by dastool.
         envelope: PathBuf,
         /// Region of the service; empty: as AWS_REGION or the profile says.
         region: String,
@@ -124,10 +124,12 @@ macro_rules! names {
 
 /// As das-node has them.
 pub const NODE_NAMES: KeyNames = names!("data-availability.key");
+/// As das-node has those of the storage key.
+pub const STORAGE_NAMES: KeyNames = names!("storage-encryption");
 /// As das-signer has them.
 pub const SIGNER_NAMES: KeyNames = names!("key");
 
-fn is_given(path: &Path) -> bool {
+pub(crate) fn is_given(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 
@@ -135,23 +137,27 @@ fn given(path: &Path) -> Option<PathBuf> {
     is_given(path).then(|| path.to_path_buf())
 }
 
-fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
+pub(crate) fn problem(option: &'static str, text: impl Into<String>, cure: &'static str) -> Problem {
     Problem { option, text: text.into(), cure }
 }
 
 impl KeystoreOptions {
-    fn source(&self) -> KeySource {
-        let password = if is_given(&self.password_file) {
+    /// Where its password is.
+    pub fn password(&self) -> PasswordSource {
+        if is_given(&self.password_file) {
             PasswordSource::File(self.password_file.clone())
         } else if !self.password_env.is_empty() {
             PasswordSource::Environment(self.password_env.clone())
         } else {
             PasswordSource::Prompt
-        };
-        KeySource::Keystore { file: self.file.clone(), password }
+        }
     }
 
-    fn problems(&self, names: &KeyNames, found: &mut Vec<Problem>) {
+    fn source(&self) -> KeySource {
+        KeySource::Keystore { file: self.file.clone(), password: self.password() }
+    }
+
+    pub(crate) fn problems(&self, names: &KeyNames, found: &mut Vec<Problem>) {
         let ways = [is_given(&self.password_file), !self.password_env.is_empty(), self.password_prompt];
         let ways = ways.iter().filter(|way| **way).count();
         if is_given(&self.file) && ways != 1 {
@@ -180,7 +186,7 @@ impl KmsOptions {
         }
     }
 
-    fn problems(&self, names: &KeyNames, found: &mut Vec<Problem>) {
+    pub(crate) fn problems(&self, names: &KeyNames, found: &mut Vec<Problem>) {
         if is_given(&self.envelope) && self.deadline.is_zero() {
             found.push(problem(names.kms_deadline, "it is 0", "give at least 1s"));
         }

@@ -202,7 +202,8 @@ pub fn read_key_files(directory: &Path) -> Result<SecretKey, KeyError> {
     Ok(key)
 }
 
-fn warn_of_mode(path: &Path, wide: Option<u32>) {
+/// Warns of a file with a secret that others than its owner may read.
+pub(crate) fn warn_of_mode(path: &Path, wide: Option<u32>) {
     if let Some(mode) = wide {
         let (code, file) = (fault::KEY_MODE.code, path.display());
         warn!(code, %file, mode = format!("{mode:03o}"), "{}", fault::KEY_MODE);

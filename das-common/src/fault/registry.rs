@@ -113,6 +113,14 @@ faults! {
     cause: "its file or environment variable is missing or cannot be read, or there is no terminal to ask at";
     cure: "give the keystore's password by one of its password options, in a file that this user may read";
 
+    STORAGE_KEY_MISSING = "DAS-KEY-022": "batches on this disk are encrypted with a storage key that was not given";
+    cause: "the key was changed before everything was written anew under the new one, or encryption was switched off with no former key";
+    cure: "give the key of the id that the message names in storage-encryption.former-keys until /status says that nothing is left under it";
+
+    STORAGE_KEY_MALFORMED = "DAS-KEY-023": "a storage key cannot be read";
+    cause: "the file holds no 32 bytes in hex or base64, no keystore or envelope of a storage key, or another key than its id says";
+    cure: "restore the file from its backup; dastool storage-key-check shows the id of a key; BLS keys are no storage keys";
+
     ["Network"]
     NET_BIND = "DAS-NET-001": "an address cannot be listened on";
     cause: "another process uses the port, or the address is not of this machine";

@@ -51,6 +51,10 @@ pub const CUSTODY_BATCHES: &str = "das_custody_batches";
 pub const CUSTODY_COVERAGE: &str = "das_custody_coverage_batches";
 /// Seconds that there has been something to repair without a pause; 0: nothing.
 pub const CUSTODY_REPAIRING: &str = "das_custody_repairing_seconds";
+/// Bytes of whole batches and shards on the disk, by `key` (the id of the storage key, or plain); where there is encryption.
+pub const STORAGE_KEY_BYTES: &str = "das_storage_key_bytes";
+/// Bytes that are still to be written anew under the active storage key.
+pub const STORAGE_REKEY_LEFT: &str = "das_storage_rekey_left_bytes";
 /// Batches in the store.
 pub const STORED_BATCHES: &str = "das_storage_batches";
 /// Bytes that they take on disk.

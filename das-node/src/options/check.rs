@@ -24,6 +24,14 @@ pub(super) fn problems(options: &NodeOptions) -> Vec<Problem> {
     super::archive::check(options, &mut found);
     following(options, &mut found);
     super::peer::problems(options, &mut found);
+    found.extend(options.storage_encryption.keys().problems());
+    if options.storage_encryption.keys().is_given() && options.is_read_node() {
+        found.push(problem(
+            "storage-encryption.key-file",
+            "this node has no disk of its own (data-availability.local-file-storage.enable)",
+            "leave out storage-encryption.*; an archive holds batches as they are",
+        ));
+    }
     found.extend(options.tls.problems(options.require_tls, &ports(options)));
     if options.require_tls {
         calls(options, &mut found);

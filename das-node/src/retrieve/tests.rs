@@ -43,6 +43,7 @@ impl Server {
             directory: dir.path().to_path_buf(),
             segment_bytes: 1 << 20,
             reserve_bytes: 1 << 20,
+            keys: Arc::default(),
         };
         let store = Arc::new(BatchStore::open(&options).unwrap());
         let fallback = (!urls.is_empty()).then(|| {

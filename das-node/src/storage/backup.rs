@@ -17,7 +17,7 @@
 //! - With an earlier backup as base, segments that were sealed then are linked from it: a daily backup costs what a day
 //!   brought. Only from one that this database remembers having made: one that was rolled back gives numbers to segments
 //!   a second time. Never from the live store: space is given back there by punching holes, and a link would have them too.
-//! - No key is in it.
+//! - No key is in it. What is encrypted in the store is encrypted in it, with the same keys.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -388,7 +388,7 @@ impl BatchStore {
         manifest.sealed().any(|segment| {
             segment.id == id && fs::metadata(&path).is_ok_and(|metadata| metadata.len() == segment.bytes)
         }) && segment::read_header(&folder, id)
-            .is_ok_and(|header| header == SegmentHeader::Valid(self.storage))
+            .is_ok_and(|header| header == SegmentHeader::Valid(self.sealer.storage))
             // Another file system, or one without links: then it is copied.
             && fs::hard_link(path, target).is_ok()
     }

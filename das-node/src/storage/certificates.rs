@@ -224,7 +224,13 @@ mod tests {
 
     fn open(directory: &tempfile::TempDir) -> BatchStore {
         let directory = directory.path().to_path_buf();
-        BatchStore::open(&StorageOptions { directory, segment_bytes: 1 << 20, reserve_bytes: 0 }).unwrap()
+        BatchStore::open(&StorageOptions {
+            directory,
+            segment_bytes: 1 << 20,
+            reserve_bytes: 0,
+            keys: Default::default(),
+        })
+        .unwrap()
     }
 
     fn certificate(number: u8, timeout: u64) -> Certificate {

@@ -8,6 +8,7 @@ use das_common::fault::{self, Coded, Fault};
 use thiserror::Error;
 
 use super::index::IndexError;
+use super::sealing::{UnknownKey, name_of};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, Error)]
@@ -71,6 +72,22 @@ pub enum StorageError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] Arc<IndexError>),
+    /// A record needs a key that was not given.
+    #[error(transparent)]
+    UnknownKey(#[from] UnknownKey),
+    /// What is here needs a key that was not given.
+    #[error(
+        "{records} batches and shards here ({bytes} bytes) are encrypted with the storage key {}, which is neither the active \
+         one nor among the former ones", name_of(*key_id)
+    )]
+    MissingKey {
+        /// Its id.
+        key_id: u32,
+        /// How many.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// More than fits one call.
     #[error("{got} in one call, the limit is {limit}")]
     TooMany {
@@ -91,6 +108,7 @@ impl Coded for StorageError {
             Self::UnfinishedRestore { .. } => fault::BACKUP_UNFINISHED,
             Self::Open { .. } => fault::DB_DIRECTORY,
             Self::OpenIndex { .. } | Self::ForeignSegment { .. } => fault::DB_CORRUPT,
+            Self::UnknownKey(_) | Self::MissingKey { .. } => fault::STORAGE_KEY_MISSING,
             Self::Index(error) if error.is_newer() => fault::DB_VERSION,
             Self::Index(_) => fault::DB_RECORD,
             error if error.is_disk_full() => fault::STORE_DISK_FULL,
@@ -126,13 +144,20 @@ impl StorageError {
             Self::Read { source } => Self::Read { source: copy_of(source) },
             Self::Index(source) => Self::Index(Arc::clone(source)),
             Self::Open { what, path, source } => Self::open(what, path.clone(), copy_of(source)),
+            Self::UnknownKey(unknown) => Self::UnknownKey(*unknown),
             Self::TooMany { got, limit } => Self::TooMany { got: *got, limit: *limit },
             Self::Locked { .. }
             | Self::UnfinishedRestore { .. }
             | Self::OpenIndex { .. }
             | Self::ForeignSegment { .. }
+            | Self::MissingKey { .. }
             | Self::Closed => Self::Closed,
         }
+    }
+
+    /// Whether a storage key is missing.
+    pub fn is_missing_key(&self) -> bool {
+        matches!(self, Self::UnknownKey(_) | Self::MissingKey { .. })
     }
 
     /// Whether the disk has no room, by our own reckoning or the system's.

@@ -9,8 +9,9 @@ use das_common::erasure::{CheckedShard, Code, Root, Shard};
 use tokio::sync::oneshot;
 
 use super::index::ShardRecord;
-use super::log::{Command, Extend, PutShards, Upkeep};
-use super::segment::pack;
+use super::log::{Command, Extend, PutShards, SealedShard, Upkeep};
+use super::sealing::PLAIN;
+use super::segment::pack::{self, ShardHead};
 use super::{BatchStore, Lookup, StorageError, blocking};
 
 /// The most batches or shards of one call.
@@ -30,6 +31,25 @@ pub struct NewShard {
     pub timeout: Option<u64>,
     /// When it is stored (unix seconds).
     pub now: u64,
+}
+
+impl NewShard {
+    /// The head of its record, as far as it is known before it is written.
+    pub(super) fn head(&self) -> ShardHead {
+        let shard = self.shard.as_shard();
+        ShardHead {
+            hash: self.hash,
+            coding: self.coding,
+            root: *self.shard.root(),
+            data_length: shard.data_length,
+            timeout: self.timeout.unwrap_or(0),
+            stored_at: self.now,
+            index: shard.index,
+            proof_hashes: u8::try_from(shard.proof.len()).expect("the proof of one of 64 shards"),
+            length: shard.bytes.len() as u64,
+            key_id: PLAIN,
+        }
+    }
 }
 
 /// What is here of a batch.
@@ -107,6 +127,15 @@ impl BatchStore {
         if shards.is_empty() {
             return Ok(Vec::new());
         }
+        let sealer = self.sealer.clone();
+        let seal = move || -> Vec<SealedShard> {
+            let sealed = shards.into_iter().map(|new| {
+                let (bytes, key_id) = sealer.seal_shard(&new.head(), &new.shard.as_shard().bytes);
+                SealedShard { new, bytes, key_id }
+            });
+            sealed.collect()
+        };
+        let shards = if self.sealer.keys.active_id() == PLAIN { seal() } else { blocking(seal).await? };
         let (reply, answer) = oneshot::channel();
         self.ask(Command::PutShards(PutShards { shards, reply }), answer).await
     }
@@ -164,7 +193,7 @@ impl BatchStore {
         for _ in 0..2 {
             let Some(record) = self.index.shard(hash, coding)? else { return Ok(Lookup::Absent) };
             let shard = self.shard_at(hash, coding, &record)?;
-            if let Some(shard) = shard.and_then(|shard| shard.check(code, &record.root()).ok()) {
+            if let Some(shard) = shard.and_then(|(_, shard)| shard.check(code, &record.root()).ok()) {
                 return Ok(Lookup::Found(shard));
             }
             damaged = true;
@@ -173,23 +202,26 @@ impl BatchStore {
         Ok(if damaged { Lookup::Damaged } else { Lookup::Absent })
     }
 
-    /// The shard that a record names, if it is whole.
+    /// The shard that a record names with the head of its record, if it is whole and opens.
     pub(super) fn shard_at(
         &self,
         hash: &DataHash,
         coding: &CodingId,
         record: &ShardRecord,
-    ) -> Result<Option<Shard>, StorageError> {
+    ) -> Result<Option<(ShardHead, Shard)>, StorageError> {
         let read = self.file(record.segment).and_then(|file| {
             let size = record.disk_bytes();
-            pack::read_shard(&file, &self.storage, record.segment, record.offset, size)
+            pack::read_shard(&file, &self.sealer.storage, record.segment, record.offset, size)
         });
         match read {
-            Ok(found) => Ok(found
-                .filter(|(head, _)| {
+            Ok(found) => {
+                let found = found.filter(|(head, _)| {
                     head.hash == *hash && head.coding == *coding && head.root == record.root()
-                })
-                .map(|(_, shard)| shard)),
+                });
+                let Some((head, shard)) = found else { return Ok(None) };
+                let opened = self.sealer.open_shard(&head, shard.bytes.clone())?;
+                Ok(opened.map(|bytes| (head, Shard { bytes, ..shard })))
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
                 Ok(None)
             }

@@ -43,7 +43,9 @@ pub mod record;
 pub use change::Change;
 pub use notes::{Errand, Note};
 pub use raw::Family;
-pub use record::{Archived, Archiving, BatchRecord, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals};
+pub use record::{
+    Archived, Archiving, BatchRecord, KeyUse, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals,
+};
 
 use record::{decode, position_key, shard_key, split_time_key};
 
@@ -102,6 +104,8 @@ pub mod state {
     pub const ARCHIVE: &[u8] = b"archive";
     /// The next batch to note, while what was here before the archive is being noted.
     pub const BACKFILL: &[u8] = b"archive-backfill";
+    /// What is encrypted, by key. Without it nothing is.
+    pub const KEYS: &[u8] = b"storage-keys";
     /// Written to see whether the index takes writes.
     pub const PROBE: &[u8] = b"probe";
 }
@@ -276,7 +280,7 @@ impl Index {
     pub fn shard(&self, hash: &DataHash, coding: &CodingId) -> Result<Option<ShardRecord>, IndexError> {
         let found: Option<DBPinnableSlice<'_>> =
             self.db.get_pinned_cf(self.family(SHARDS), shard_key(hash, coding))?;
-        found.map(|bytes| decode(SHARDS, &bytes)).transpose()
+        found.map(|bytes| ShardRecord::decode(SHARDS, &bytes)).transpose()
     }
 
     /// All shards of a batch.
@@ -288,7 +292,7 @@ impl Index {
             let Some(coding) = key.strip_prefix(hash.as_bytes()) else { break };
             let coding = coding.try_into().map(CodingId::from_bytes);
             let coding = coding.map_err(|_| IndexError::Record { family: SHARDS, version: None })?;
-            found.push((coding, decode(SHARDS, &value)?));
+            found.push((coding, ShardRecord::decode(SHARDS, &value)?));
         }
         Ok(found)
     }

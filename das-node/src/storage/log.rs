@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! append    stores, shards, later timeouts     log synced, then the index (which may be behind: the log tells)
+//! rewrite   what is under a former key            the same, behind stores that came at the same time
 //! upkeep    expiry, whole copies dropped       index synced, then the space goes back (`sweep`)
 //! recover   the start                          the index catches up with the log
 //! ```
@@ -22,17 +23,20 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::index::{Index, SegmentRecord, Totals};
-use super::segment::{OpenSegment, StorageId};
+use super::sealing::Sealer;
+use super::segment::OpenSegment;
 
 mod append;
 mod group;
 mod recover;
+mod rewrite;
 mod room;
 mod sweep;
 mod upkeep;
 
 use append::Asked;
-pub(super) use append::{Extend, Put, PutShards};
+pub(super) use append::{Extend, Put, PutShards, SealedShard};
+pub(super) use rewrite::{Piece, Rewrite};
 pub(super) use sweep::{Sweep, Sweeper};
 pub(super) use upkeep::Upkeep;
 
@@ -51,6 +55,7 @@ pub(super) enum Command {
     Put(Put),
     Extend(Extend),
     PutShards(PutShards),
+    Rewrite(Rewrite),
     Upkeep(Upkeep),
     /// Give back what was preallocated.
     Trim(oneshot::Sender<()>),
@@ -65,7 +70,7 @@ pub(super) type Commands = Sender<Command>;
 pub(super) struct Writer {
     index: Arc<Index>,
     directory: PathBuf,
-    storage: StorageId,
+    sealer: Sealer,
     segment_bytes: u64,
     /// Stores are refused when less than this is free on the disk.
     reserve_bytes: u64,
@@ -118,7 +123,7 @@ impl Writer {
     /// Does this, and what else is waiting. Returns whether it was told to close.
     fn work(&mut self, first: Command, commands: &Receiver<Command>) -> bool {
         let mut asked = Asked::default();
-        let mut upkeep = Vec::new();
+        let (mut upkeep, mut rewrites) = (Vec::new(), Vec::new());
         let mut trims = Vec::new();
         let mut closing = false;
         let (mut bytes, mut count) = (0, 0);
@@ -132,9 +137,10 @@ impl Writer {
                 }
                 Command::Extend(extend) => asked.extends.push(extend),
                 Command::PutShards(put) => {
-                    bytes += put.shards.iter().map(|new| new.shard.bytes().len()).sum::<usize>();
+                    bytes += put.shards.iter().map(|sealed| sealed.bytes.len()).sum::<usize>();
                     asked.shards.push(put);
                 }
+                Command::Rewrite(one) => rewrites.push(one),
                 Command::Upkeep(one) => upkeep.push(one),
                 Command::Trim(reply) => trims.push(reply),
                 Command::Close => {
@@ -151,6 +157,7 @@ impl Writer {
             self.append_group(asked);
         }
         upkeep.into_iter().for_each(|one| self.upkeep(one));
+        rewrites.into_iter().for_each(|one| self.rewrite(one));
         for reply in trims {
             self.trim();
             let _ = reply.send(());

@@ -7,11 +7,16 @@ use tempfile::TempDir;
 
 use super::index::record::decode;
 use super::index::{BatchRecord, LogEnd, SegmentRecord};
+use super::sealing::Sealer;
 use super::segment::{self, Append, Found, OpenSegment, RecordHeader, RecordKind};
 use super::*;
 
 const STORAGE: segment::StorageId = [7; 16];
 const ID: u64 = 3;
+
+fn sealer() -> Sealer {
+    Sealer { keys: Arc::default(), storage: STORAGE }
+}
 
 /// Bytes changed at some places, and perhaps cut off.
 fn mutated(mut bytes: Vec<u8>, changes: &[(prop::sample::Index, u8)], cut: prop::sample::Index) -> Vec<u8> {
@@ -51,7 +56,7 @@ fn scanned(bytes: &[u8], from: u64) -> Vec<DataHash> {
     let directory = TempDir::new().unwrap();
     std::fs::write(segment::path(directory.path(), ID), bytes).unwrap();
     let mut found = Vec::new();
-    let end = segment::scan(directory.path(), ID, &STORAGE, from, |record| {
+    let end = segment::scan(directory.path(), ID, &sealer(), from, |record| {
         if let Found::Batch { header, .. } = record {
             found.push(header.hash);
         }

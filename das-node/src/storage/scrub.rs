@@ -1,6 +1,5 @@
 //! The scrub: everything that is held is read from the disk and checked, a bounded piece at a time.
 
-use std::io;
 use std::sync::Arc;
 
 use das_common::batch::VerifiedBatch;
@@ -75,7 +74,7 @@ impl BatchStore {
         if let Some(place) = record.place() {
             step.bytes += place.disk_bytes();
             // What was dropped or replaced meanwhile is not damaged.
-            if !self.is_whole(hash, &place)?
+            if !self.is_whole(hash, record, &place)?
                 && self.index.batch(hash)?.and_then(|now| now.place()) == Some(place)
             {
                 step.damaged.push((*hash, Form::Whole));
@@ -94,15 +93,10 @@ impl BatchStore {
         Ok(())
     }
 
-    fn is_whole(&self, hash: &DataHash, place: &Place) -> Result<bool, StorageError> {
+    fn is_whole(&self, hash: &DataHash, record: &BatchRecord, place: &Place) -> Result<bool, StorageError> {
         self.forget_cached(place.segment, place.offset, place.disk_bytes());
-        match self.read(place) {
-            Ok(payload) => Ok(VerifiedBatch::check(payload.into(), hash).is_ok()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
-                Ok(false)
-            }
-            Err(source) => Err(StorageError::Read { source }),
-        }
+        let payload = self.read(hash, record)?;
+        Ok(payload.is_some_and(|payload| VerifiedBatch::check(payload, hash).is_ok()))
     }
 
     fn is_shard_whole(

@@ -19,7 +19,8 @@
 //!
 //! The *check* is the start of `keccak(storage id || the bytes before it)`. The storage id is random and never leaves
 //! the machine, so a batch cannot contain bytes that would pass for a record of this store. The payload needs no
-//! checksum of its own: its name is its hash.
+//! checksum of its own: its name is its hash. Where the key id is not zero, the payload is encrypted, see
+//! [`sealing`](super::sealing), and its length is that of what is on disk.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -68,7 +69,7 @@ pub struct RecordHeader {
     pub kind: RecordKind,
     /// The key that the payload is encrypted with; 0 is plain.
     pub key_id: u32,
-    /// Bytes of payload.
+    /// Bytes of payload, as they are on disk.
     pub length: u64,
     /// The batch; of a pack, the hash of its table.
     pub hash: DataHash,
@@ -85,7 +86,7 @@ pub struct Place {
     pub segment: u64,
     /// Offset of the record (not of its payload) in the segment.
     pub offset: u64,
-    /// Bytes of payload.
+    /// Bytes of payload, as they are on disk.
     pub length: u64,
 }
 
@@ -225,8 +226,8 @@ pub fn read_header(directory: &Path, id: u64) -> io::Result<SegmentHeader> {
     Ok(if valid { SegmentHeader::Valid(storage) } else { SegmentHeader::Invalid })
 }
 
-/// Reads the payload at a place. The bytes are as the disk gave them: whoever takes them checks them against the
-/// hash.
+/// Reads the payload at a place. The bytes are as the disk gave them: whoever takes them opens them, if they are encrypted,
+/// and checks them against the hash.
 pub fn read_payload(file: &File, place: &Place) -> io::Result<Vec<u8>> {
     read_exactly(file, place.offset + RECORD_HEADER as u64, place.length)
 }

@@ -6,12 +6,15 @@ use tokio::runtime::Runtime;
 use das_common::committee::CodingId;
 use das_common::erasure::Code;
 
+use das_keys::storage_key::StorageKey;
+
 use super::index::LogEnd;
 use super::*;
 
 mod archived;
 mod backups;
 mod forms;
+mod keys;
 mod measure;
 mod model;
 
@@ -22,11 +25,38 @@ fn options(directory: &TempDir) -> StorageOptions {
         directory: directory.path().to_path_buf(),
         segment_bytes: SEGMENT,
         reserve_bytes: 1 << 20,
+        keys: Arc::default(),
     }
 }
 
 fn open(directory: &TempDir) -> Arc<BatchStore> {
     Arc::new(BatchStore::open(&options(directory)).expect("the store opens"))
+}
+
+fn open_with(directory: &TempDir, keys: &Arc<Keyring>) -> Arc<BatchStore> {
+    let options = StorageOptions { keys: Arc::clone(keys), ..options(directory) };
+    Arc::new(BatchStore::open(&options).expect("the store opens"))
+}
+
+/// Encrypts with the key of this number (0: not at all), and decrypts with those of the others or not.
+fn keyring(active: u8, others: bool) -> Arc<Keyring> {
+    let key = |number: u8| (number > 0).then(|| StorageKey::new(&[number; 32]));
+    let former = (1..3).filter(|number| others && *number != active).filter_map(key);
+    Arc::new(Keyring::new(key(active), former).unwrap())
+}
+
+/// Brings everything under the active key.
+fn rekey_all(runtime: &Runtime, store: &Arc<BatchStore>) {
+    let mut cursor = None;
+    loop {
+        let step = runtime.block_on(store.rekey_step(cursor, 1 << 20)).unwrap();
+        assert_eq!(step.damaged, []);
+        cursor = step.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(store.keys().unwrap().left_bytes, 0);
 }
 
 fn runtime() -> Runtime {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use das_common::admin::{BackupRequest, BackupSummary};
 use das_common::config::ByteSize;
+use das_keys::storage_options::StorageKeyOptions;
 use serde_json::json;
 
 use super::home::{Home, HomeOptions};
@@ -30,6 +31,8 @@ das_common::options! {
         base: PathBuf,
         /// The program das-node, for when none is running; the one beside dastool, or of the PATH.
         das_node: PathBuf,
+        /// Keys of what is encrypted at rest there (das-node's storage-encryption.*), for when no das-node is running.
+        storage_encryption: StorageKeyOptions,
         /// Say on standard error how far it is.
         progress: bool = "true",
         /// Print JSON.
@@ -76,6 +79,7 @@ async fn back_up(options: &Options, request: BackupRequest) -> anyhow::Result<Ba
         data_dir: options.data_dir.clone(),
         das_node: options.das_node.clone(),
         min_free: ByteSize(0),
+        keys: options.storage_encryption.clone(),
     };
     let home = Home::open(&home).await?;
     let meter = Arc::new(Meter::default());

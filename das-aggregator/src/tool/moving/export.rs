@@ -17,6 +17,7 @@ use das_common::batch::VerifiedBatch;
 use das_common::config::ByteSize;
 use das_common::fault;
 use das_common::nitro_layout::{by_expiry, by_hash};
+use das_keys::storage_options::StorageKeyOptions;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -44,6 +45,8 @@ das_common::options! {
         data_dir: PathBuf,
         /// The program das-node, for when none is running; the one beside dastool, or of the PATH.
         das_node: PathBuf,
+        /// Keys of what is encrypted at rest there (das-node's storage-encryption.*), for when no das-node is running.
+        storage_encryption: StorageKeyOptions,
 
         ["To where"]
         /// The directory to write, local-file-storage.data-dir of Nitro's server; made if it is not there.
@@ -129,6 +132,7 @@ async fn export(options: Options, layout: Layout) -> anyhow::Result<Done> {
         data_dir: options.data_dir.clone(),
         das_node: options.das_node.clone(),
         min_free: ByteSize(0),
+        keys: options.storage_encryption.clone(),
     };
     let home = Home::open(&home).await?;
     let meter = Arc::new(Meter::default());

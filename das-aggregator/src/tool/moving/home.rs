@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use das_common::admin::{AboutNode, AdminClient, AdminError};
 use das_common::config::ByteSize;
 use das_common::fault;
+use das_keys::storage_options::StorageKeyOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -20,6 +21,7 @@ pub(super) struct HomeOptions {
     pub(super) data_dir: PathBuf,
     pub(super) das_node: PathBuf,
     pub(super) min_free: ByteSize,
+    pub(super) keys: StorageKeyOptions,
 }
 
 /// A way to the batches of a data directory.
@@ -73,6 +75,7 @@ async fn start(options: &HomeOptions) -> anyhow::Result<Child> {
         .arg(&options.data_dir)
         .arg("--min-free")
         .arg(options.min_free.to_string())
+        .args(options.keys.to_args())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(false)

@@ -14,6 +14,7 @@ use das_common::admin::{AdminClient, AdminError, Form, Known, MAX_BATCH, PutAnsw
 use das_common::config::ByteSize;
 use das_common::data_hash::DataHash;
 use das_common::fault;
+use das_keys::storage_options::StorageKeyOptions;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -54,6 +55,8 @@ das_common::options! {
         das_node: PathBuf,
         /// Free space on the disk below which the import ends, for when no das-node is running.
         min_free: ByteSize = "64MiB",
+        /// Keys of what is encrypted at rest there (das-node's storage-encryption.*), for when no das-node is running.
+        storage_encryption: StorageKeyOptions,
 
         ["Until when"]
         /// Nitro's local-file-storage.max-retention: in its older layout a batch expires so long after the time of its file.
@@ -120,6 +123,7 @@ async fn import(options: Options, words: Vec<DataHash>) -> anyhow::Result<Done> 
         data_dir: options.data_dir.clone(),
         das_node: options.das_node.clone(),
         min_free: options.min_free,
+        keys: options.storage_encryption.clone(),
     };
     if !options.from.as_os_str().is_empty() {
         std::fs::read_dir(&options.from)

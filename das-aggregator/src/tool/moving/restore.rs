@@ -1,5 +1,6 @@
 //! `restore`: a data directory from a backup, or a check of a backup.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use das_common::admin::{Progress, Refusal};
 use das_common::fault;
+use das_keys::storage_options::StorageKeyOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -30,6 +32,9 @@ das_common::options! {
         verify_only: bool = "false",
         /// With --verify-only: where a folder for a copy of the index is made for a moment; the temporary directory otherwise.
         scratch: PathBuf,
+        /// Keys of what is encrypted in the backup (das-node's storage-encryption.*): what is under others is restored and not
+        /// checked.
+        storage_encryption: StorageKeyOptions,
         /// The program das-node; the one beside dastool, or of the PATH.
         das_node: PathBuf,
         /// Say on standard error how far it is.
@@ -56,6 +61,8 @@ struct Restored {
     bytes: u64,
     whole: u64,
     shards: u64,
+    locked: u64,
+    locked_by: Vec<String>,
     damaged: u64,
     damaged_batches: Vec<DamagedBatch>,
 }
@@ -86,6 +93,14 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
             "{what}: the backup of {} (unix time), {} bytes: {} batches whole and {} shards are as they were written\n",
             done.made, done.bytes, done.whole, done.shards
         );
+        if done.locked > 0 {
+            let keys = done.locked_by.join(", ");
+            let _ = writeln!(
+                text,
+                "NOT CHECKED: {} batches and shards, encrypted with the storage keys {keys}: give them with --storage-encryption.*",
+                done.locked
+            );
+        }
         let mut damaged = Leftovers::default();
         for batch in &done.damaged_batches {
             damaged.add(&batch.hash, if batch.shard { "its shard" } else { "the batch" });
@@ -104,7 +119,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<Answer> {
 async fn restore(options: &Options) -> anyhow::Result<Restored> {
     let program = das_node(&options.das_node);
     let mut command = Command::new(&program);
-    command.arg("restore").arg("--from").arg(&options.from);
+    command.arg("restore").arg("--from").arg(&options.from).args(options.storage_encryption.to_args());
     // Removed when this ends, whatever becomes of the child.
     let mut scratch = None;
     if options.verify_only {

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,7 @@ use super::{
     BackupError, EVIDENCE, INDEX, Manifest, Meter, SEGMENTS, failed, make_folder, remove_tree, sync_folder,
 };
 use crate::storage::index::Index;
+use crate::storage::sealing::Keyring;
 use crate::storage::{StorageError, segment};
 
 /// In a data directory for as long as not everything of a backup is there.
@@ -38,7 +40,13 @@ pub fn check_finished(directory: &Path) -> Result<(), StorageError> {
 /// Puts the files of a backup into a data directory that has no database (or one that an interrupted run of this began), and
 /// reads everything there. No node opens the directory before this has come to its end. What is damaged is reported and left:
 /// the node that starts has it healed by others, or answers that it is damaged.
-pub fn restore(backup: &Path, directory: &Path, meter: &Meter) -> Result<Restored, BackupError> {
+/// What is under a key that is not in `keys` is restored all the same, and not read.
+pub fn restore(
+    backup: &Path,
+    directory: &Path,
+    keys: &Arc<Keyring>,
+    meter: &Meter,
+) -> Result<Restored, BackupError> {
     let manifest = Manifest::read(backup)?;
     check_files(backup, &manifest)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("make", directory))?;
@@ -78,7 +86,7 @@ pub fn restore(backup: &Path, directory: &Path, meter: &Meter) -> Result<Restore
         sync_folder(folder)?;
     }
     let opened = Index::open(&index)?;
-    let verified = verify(&opened, &segments, meter)?;
+    let verified = verify(&opened, &segments, keys, meter)?;
     opened.sync()?;
     drop(opened);
     fs::remove_file(&marker).map_err(failed("remove", &marker))?;

@@ -1,5 +1,6 @@
 //! A look at everything that a backup, or a store that is not open, holds.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::copy::copy_file;
 use super::{BackupError, Manifest, Meter, SmallFile, check_of, failed, make_folder, remove_tree};
 use crate::storage::index::{BatchRecord, Index, state};
-use crate::storage::segment::{self, StorageId, pack};
+use crate::storage::sealing::{Keyring, Sealer, UnknownKey};
+use crate::storage::segment::{self, pack};
 use crate::storage::{Files, INDEX, OPEN_FILES, SEGMENTS};
 
 /// Index entries read at a time.
@@ -36,13 +38,20 @@ pub struct Verified {
     pub shards: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Batches and shards that could not be opened for want of the key, by its id. The shards of them are whole on disk.
+    pub locked: BTreeMap<u32, u64>,
     /// What is not.
     pub damaged: Vec<Damaged>,
 }
 
 /// Checks a backup against its manifest and every batch in it against its name. Leaves it as it is; `scratch` is a folder for a
 /// copy of the index, made and removed.
-pub fn verify_backup(backup: &Path, scratch: &Path, meter: &Meter) -> Result<Verified, BackupError> {
+pub fn verify_backup(
+    backup: &Path,
+    scratch: &Path,
+    keys: &Arc<Keyring>,
+    meter: &Meter,
+) -> Result<Verified, BackupError> {
     let manifest = Manifest::read(backup)?;
     check_files(backup, &manifest)?;
     make_folder(scratch)?;
@@ -57,7 +66,7 @@ pub fn verify_backup(backup: &Path, scratch: &Path, meter: &Meter) -> Result<Ver
                 &CancellationToken::new(),
             )?;
         }
-        verify(&Index::open(scratch)?, &backup.join(SEGMENTS), meter)
+        verify(&Index::open(scratch)?, &backup.join(SEGMENTS), keys, meter)
     })();
     remove_tree(scratch)?;
     verified
@@ -93,12 +102,18 @@ fn check_small(path: &Path, file: &SmallFile) -> Result<(), BackupError> {
 }
 
 /// Reads everything that an index names.
-pub(super) fn verify(index: &Index, segments: &Path, meter: &Meter) -> Result<Verified, BackupError> {
+pub(super) fn verify(
+    index: &Index,
+    segments: &Path,
+    keys: &Arc<Keyring>,
+    meter: &Meter,
+) -> Result<Verified, BackupError> {
     for (_, segment) in index.segments()? {
         meter.expect(segment.live_bytes);
     }
-    let Some(storage) = index.state::<StorageId>(state::STORAGE_ID)? else { return Ok(Verified::default()) };
-    let look = Look { index, segments, storage, files: moka::sync::Cache::new(OPEN_FILES) };
+    let Some(storage) = index.state(state::STORAGE_ID)? else { return Ok(Verified::default()) };
+    let sealer = Sealer { storage, keys: Arc::clone(keys) };
+    let look = Look { index, segments, sealer, files: moka::sync::Cache::new(OPEN_FILES) };
     let (mut verified, mut from) = (Verified::default(), DataHash::from_bytes([0; 32]));
     loop {
         let batches = index.batches_from(&from, ENTRIES)?;
@@ -119,7 +134,7 @@ pub(super) fn verify(index: &Index, segments: &Path, meter: &Meter) -> Result<Ve
 struct Look<'a> {
     index: &'a Index,
     segments: &'a Path,
-    storage: StorageId,
+    sealer: Sealer,
     files: Files,
 }
 
@@ -128,11 +143,12 @@ impl Look<'_> {
         if let Some(place) = record.place() {
             into.bytes += place.disk_bytes();
             let read = self.file(place.segment).and_then(|file| segment::read_payload(&file, &place));
-            let payload = self.readable(place.segment, read)?;
-            if payload.is_some_and(|payload| VerifiedBatch::check(payload.into(), hash).is_ok()) {
-                into.whole += 1;
-            } else {
-                into.damaged.push(Damaged { hash: *hash, is_shard: false });
+            let stored = self.readable(place.segment, read)?;
+            let opened = stored.map(|stored| self.sealer.open_batch(hash, record.key_id, stored)).transpose();
+            match opened.map(Option::flatten) {
+                Ok(Some(payload)) if VerifiedBatch::check(payload.clone(), hash).is_ok() => into.whole += 1,
+                Ok(_) => into.damaged.push(Damaged { hash: *hash, is_shard: false }),
+                Err(UnknownKey { key_id }) => *into.locked.entry(key_id).or_default() += 1,
             }
         }
         if record.shards == 0 {
@@ -141,14 +157,16 @@ impl Look<'_> {
         for (coding, shard) in self.index.shards(hash)? {
             let size = shard.disk_bytes();
             into.bytes += size;
-            let read = self
-                .file(shard.segment)
-                .and_then(|file| pack::read_shard(&file, &self.storage, shard.segment, shard.offset, size));
+            let read = self.file(shard.segment).and_then(|file| {
+                pack::read_shard(&file, &self.sealer.storage, shard.segment, shard.offset, size)
+            });
             let found = self.readable(shard.segment, read)?.flatten();
-            if found.is_some_and(|(head, _)| head.hash == *hash && head.coding == coding) {
-                into.shards += 1;
-            } else {
-                into.damaged.push(Damaged { hash: *hash, is_shard: true });
+            let found = found.filter(|(head, _)| head.hash == *hash && head.coding == coding);
+            let opened = found.map(|(head, shard)| self.sealer.open_shard(&head, shard.bytes)).transpose();
+            match opened.map(Option::flatten) {
+                Ok(Some(_)) => into.shards += 1,
+                Ok(None) => into.damaged.push(Damaged { hash: *hash, is_shard: true }),
+                Err(UnknownKey { key_id }) => *into.locked.entry(key_id).or_default() += 1,
             }
         }
         Ok(())

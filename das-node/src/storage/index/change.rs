@@ -58,7 +58,7 @@ impl<'a> Change<'a> {
     pub fn set_shard(&mut self, hash: &DataHash, coding: &CodingId, record: Option<&ShardRecord>) {
         let (family, key) = (self.index.family(SHARDS), shard_key(hash, coding));
         match record {
-            Some(record) => self.batch.put_cf(family, key, encode(record)),
+            Some(record) => self.batch.put_cf(family, key, record.encode()),
             None => self.batch.delete_cf(family, key),
         }
     }

@@ -6,11 +6,14 @@ use das_common::data_hash::DataHash;
 use das_common::erasure::Root;
 
 use super::IndexError;
+use crate::storage::sealing::{PLAIN, stored_length};
 use crate::storage::segment::{Hole, Place, pack};
 
 const VERSION: u8 = 1;
 /// [`BatchRecord`] may be without a payload since this version.
 const BATCH_VERSION: u8 = 2;
+/// [`ShardRecord`] may have a key since this version.
+const SHARD_VERSION: u8 = 2;
 /// No record of this release has a later version.
 pub(super) const NEWEST_VERSION: u8 = BATCH_VERSION;
 /// A longer record than this is not one of ours.
@@ -28,7 +31,7 @@ pub struct BatchRecord {
     pub timeout: u64,
     /// When it was first stored (unix seconds).
     pub stored_at: u64,
-    /// The key that the payload is encrypted with; 0 is plain.
+    /// The key that the payload is encrypted with; 0 is plain, or that there is no payload.
     pub key_id: u32,
     /// Segment and offset of the record that gave the latest timeout, if it came after the payload's.
     pub extension: Option<(u64, u64)>,
@@ -51,7 +54,13 @@ struct WholeBatchRecord {
 impl BatchRecord {
     /// Where the whole batch is.
     pub fn place(&self) -> Option<Place> {
-        self.payload.map(|(segment, offset)| Place { segment, offset, length: self.length })
+        let length = stored_length(self.length, self.key_id);
+        self.payload.map(|(segment, offset)| Place { segment, offset, length })
+    }
+
+    /// What is left when the whole copy is let go.
+    pub fn without_payload(self) -> Self {
+        Self { payload: None, key_id: PLAIN, ..self }
     }
 
     /// Whether it is in the archive only.
@@ -112,12 +121,68 @@ pub struct ShardRecord {
     pub data_length: u64,
     /// The timeout that its record in the log carries (unix seconds).
     pub timeout: u64,
+    /// The key that it is encrypted with; 0 is plain.
+    pub key_id: u32,
+}
+
+/// Version 1 of [`ShardRecord`]: what is plain is still written so.
+#[derive(Encode, Decode)]
+struct PlainShardRecord {
+    segment: u64,
+    offset: u64,
+    pack: u64,
+    length: u64,
+    proof_hashes: u8,
+    index: u8,
+    root: [u8; 32],
+    data_length: u64,
+    timeout: u64,
 }
 
 impl ShardRecord {
     /// The bytes that it takes in its pack.
     pub fn disk_bytes(&self) -> u64 {
-        pack::shard_record_size(self.proof_hashes, self.length)
+        pack::shard_record_size(self.proof_hashes, self.length, self.key_id)
+    }
+
+    pub(crate) fn decode(family: &'static str, bytes: &[u8]) -> Result<Self, IndexError> {
+        if bytes.first() != Some(&VERSION) {
+            return decode_version(SHARD_VERSION, family, bytes);
+        }
+        let plain: PlainShardRecord = decode(family, bytes)?;
+        let PlainShardRecord {
+            segment,
+            offset,
+            pack,
+            length,
+            proof_hashes,
+            index,
+            root,
+            data_length,
+            timeout,
+        } = plain;
+        let key_id = PLAIN;
+        Ok(Self { segment, offset, pack, length, proof_hashes, index, root, data_length, timeout, key_id })
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        if self.key_id != PLAIN {
+            return encode_version(SHARD_VERSION, self);
+        }
+        let Self { segment, offset, pack, length, proof_hashes, index, root, data_length, timeout, .. } =
+            *self;
+        let plain = PlainShardRecord {
+            segment,
+            offset,
+            pack,
+            length,
+            proof_hashes,
+            index,
+            root,
+            data_length,
+            timeout,
+        };
+        encode(&plain)
     }
 
     /// The bytes of the log that are free once it is gone.
@@ -194,6 +259,17 @@ impl Archived {
             count(&mut self.bytes, record.length, more);
         }
     }
+}
+
+/// What is encrypted with one key: whole batches by their bytes, shards by those on disk with their proofs, as in [`Totals`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct KeyUse {
+    /// The key.
+    pub key_id: u32,
+    /// Whole batches and shards.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// What stores and expiry note for the archive.

@@ -11,8 +11,9 @@ use super::group::Group;
 use super::room::Purpose;
 use super::{INDEX_SYNC_BYTES, Writer};
 use crate::storage::index::LogEnd;
+use crate::storage::sealing::PLAIN;
 use crate::storage::segment::pack::{MAX_SHARDS, PackedShard, ShardHead};
-use crate::storage::segment::{Append, Place, RecordHeader, RecordKind};
+use crate::storage::segment::{Append, OpenSegment, Place, RecordHeader, RecordKind};
 use crate::storage::{NewShard, StorageError};
 
 type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -24,7 +25,10 @@ const PACK_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub(in crate::storage) struct Put {
     pub(in crate::storage) hash: DataHash,
+    /// As it is to be stored.
     pub(in crate::storage) payload: Bytes,
+    /// The key that it is encrypted with.
+    pub(in crate::storage) key_id: u32,
     pub(in crate::storage) timeout: u64,
     pub(in crate::storage) now: u64,
     /// The payload at this place was found damaged: write a new one.
@@ -44,8 +48,16 @@ pub(in crate::storage) struct Extend {
 /// Shards to be stored. The answer says for each whether its batch was here to be a shard of.
 #[derive(Debug)]
 pub(in crate::storage) struct PutShards {
-    pub(in crate::storage) shards: Vec<NewShard>,
+    pub(in crate::storage) shards: Vec<SealedShard>,
     pub(in crate::storage) reply: Reply<Vec<bool>>,
+}
+
+/// A shard to be stored, and its bytes as they are to be.
+#[derive(Debug)]
+pub(in crate::storage) struct SealedShard {
+    pub(in crate::storage) new: NewShard,
+    pub(in crate::storage) bytes: Bytes,
+    pub(in crate::storage) key_id: u32,
 }
 
 /// What came at the same time.
@@ -117,7 +129,7 @@ impl Writer {
         }
         let mut full = None;
         let purpose = if decision.payloads { Purpose::Stores } else { Purpose::Upkeep };
-        let mut open = match self.segment_with_room(decision.bytes(), purpose) {
+        let open = match self.segment_with_room(decision.bytes(), purpose) {
             // New batches have to wait, what is already here has not.
             Err(error) if error.is_disk_full() && decision.payloads => {
                 error!(%error, stores = asked.puts.len(), "stores refused");
@@ -130,8 +142,18 @@ impl Writer {
             }
             other => other?,
         };
-        let bytes = decision.bytes();
-        let found = match open.append(&decision.records) {
+        self.write(open, &decision.records, false)?;
+        Ok((decision, full))
+    }
+
+    /// Writes and syncs records, then enters them into the index. What was replaced is free then.
+    pub(super) fn write(
+        &mut self,
+        mut open: OpenSegment,
+        records: &[Append],
+        rewriting: bool,
+    ) -> Result<(), StorageError> {
+        let found = match open.append(records) {
             Ok(found) => found,
             Err(error) => {
                 // Nobody knows what a failed write or sync left: this segment ends here, the next group gets a new
@@ -142,7 +164,8 @@ impl Writer {
         };
         let end = LogEnd { segment: open.id(), offset: open.end() };
         self.open = Some(open);
-        let mut group = Group::new(&self.index, &self.segments, self.totals);
+        let group = Group::new(&self.index, &self.segments, self.totals);
+        let mut group = if rewriting { group.of_rewritten() } else { group };
         found.iter().try_for_each(|record| group.enter(record))?;
         let applied = group.apply(Some(end), false)?;
         let freed = self.settle(applied)?;
@@ -151,12 +174,12 @@ impl Writer {
         if !freed.holes.is_empty() || !freed.segments.is_empty() {
             self.sweep(freed, Box::new(|| ()));
         }
-        self.unsynced += bytes;
+        self.unsynced += records.iter().map(Append::disk_bytes).sum::<u64>();
         if self.unsynced >= INDEX_SYNC_BYTES {
             self.index.sync()?;
             self.unsynced = 0;
         }
-        Ok((decision, full))
+        Ok(())
     }
 
     /// The records that are needed: a payload for what is not here whole or damaged, an extension for a later timeout,
@@ -189,13 +212,15 @@ impl Writer {
                     promised.timeout = promised.timeout.max(put.timeout);
                 }
                 decision.payloads = true;
-                decision.batch(
-                    RecordKind::Payload,
-                    put.hash,
-                    promised.timeout,
-                    promised.stored_at,
-                    put.payload.clone(),
-                );
+                let header = RecordHeader {
+                    kind: RecordKind::Payload,
+                    key_id: put.key_id,
+                    length: put.payload.len() as u64,
+                    hash: put.hash,
+                    timeout: promised.timeout,
+                    stored_at: promised.stored_at,
+                };
+                decision.records.push(Append::Batch { header, payload: put.payload.clone() });
             }
             decision.extend(put.hash, &mut promised, put.timeout, put.now);
             known.insert(put.hash, promised);
@@ -212,7 +237,8 @@ impl Writer {
         let mut pack_bytes = 0;
         for put in &asked.shards {
             let mut here = Vec::with_capacity(put.shards.len());
-            for new in &put.shards {
+            for sealed in &put.shards {
+                let new = &sealed.new;
                 let promised = match (self.promised(&mut known, &decision, &new.hash)?, new.timeout) {
                     (Some(promised), timeout) => {
                         if let Some(timeout) = timeout {
@@ -231,7 +257,7 @@ impl Writer {
                     }
                 };
                 here.push(true);
-                let packed = packed(new, promised);
+                let packed = packed(sealed, promised);
                 pack_bytes += packed.disk_bytes();
                 pack.push(packed);
                 if pack.len() == MAX_SHARDS || pack_bytes >= PACK_BYTES {
@@ -265,32 +291,20 @@ impl Writer {
 }
 
 impl Decision {
-    fn batch(&mut self, kind: RecordKind, hash: DataHash, timeout: u64, stored_at: u64, payload: Bytes) {
-        let length = payload.len() as u64;
-        let header = RecordHeader { kind, key_id: 0, length, hash, timeout, stored_at };
-        self.records.push(Append::Batch { header, payload });
-    }
-
     fn extend(&mut self, hash: DataHash, promised: &mut Promised, timeout: u64, now: u64) {
         if timeout > promised.timeout {
             promised.timeout = timeout;
-            self.batch(RecordKind::Extension, hash, timeout, now, Bytes::new());
+            let (kind, key_id, length) = (RecordKind::Extension, PLAIN, 0);
+            let header = RecordHeader { kind, key_id, length, hash, timeout, stored_at: now };
+            self.records.push(Append::Batch { header, payload: Bytes::new() });
         }
     }
 }
 
-fn packed(new: &NewShard, promised: Promised) -> PackedShard {
-    let shard = new.shard.as_shard();
-    let head = ShardHead {
-        hash: new.hash,
-        coding: new.coding,
-        root: *new.shard.root(),
-        data_length: shard.data_length,
-        timeout: promised.timeout,
-        stored_at: promised.stored_at,
-        index: shard.index,
-        proof_hashes: u8::try_from(shard.proof.len()).expect("the proof of one of 64 shards"),
-        length: shard.bytes.len() as u64,
-    };
-    PackedShard { head, proof: shard.proof.clone(), bytes: shard.bytes.clone() }
+fn packed(sealed: &SealedShard, promised: Promised) -> PackedShard {
+    let SealedShard { new, bytes, key_id } = sealed;
+    let head = new.head();
+    let head =
+        ShardHead { timeout: promised.timeout, stored_at: promised.stored_at, key_id: *key_id, ..head };
+    PackedShard { head, proof: new.shard.as_shard().proof.clone(), bytes: bytes.clone() }
 }

@@ -8,8 +8,10 @@ use das_common::data_hash::DataHash;
 use crate::storage::StorageError;
 use crate::storage::index::record::count;
 use crate::storage::index::{
-    Archived, BatchRecord, Change, Index, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals, state,
+    Archived, BatchRecord, Change, Index, KeyUse, LogEnd, PackRecord, SegmentRecord, ShardRecord, Totals,
+    state,
 };
+use crate::storage::sealing::{PLAIN, payload_length};
 use crate::storage::segment::pack::FoundShard;
 use crate::storage::segment::{Found, Hole, Place, RecordHeader, RecordKind};
 
@@ -27,6 +29,10 @@ pub(super) struct Group<'a> {
     totals_before: Totals,
     /// What changes of what is in the archive only: for each batch what was and what is.
     moved: Vec<(Option<BatchRecord>, Option<BatchRecord>)>,
+    /// What changes of what is encrypted: key, bytes, and whether it is more.
+    sealed: Vec<(u32, u64, bool)>,
+    /// What is entered was here before, at another place: there is nothing for anybody to do about it.
+    rewriting: bool,
     holes: Vec<Hole>,
 }
 
@@ -52,8 +58,15 @@ impl<'a> Group<'a> {
             totals,
             totals_before: totals,
             moved: Vec::new(),
+            sealed: Vec::new(),
+            rewriting: false,
             holes: Vec::new(),
         }
+    }
+
+    /// A group of records that were here before, at other places.
+    pub(super) fn of_rewritten(self) -> Self {
+        Self { rewriting: true, ..self }
     }
 
     pub(super) fn batch(&self, hash: &DataHash) -> Result<Option<BatchRecord>, StorageError> {
@@ -102,7 +115,7 @@ impl<'a> Group<'a> {
                     .filter(|b| b.timeout > header.timeout || (b.timeout == header.timeout && b.shards > 0));
                 BatchRecord {
                     payload: Some((place.segment, place.offset)),
-                    length: place.length,
+                    length: payload_length(place.length, header.key_id).unwrap_or(0),
                     timeout: later.map_or(header.timeout, |b| b.timeout),
                     stored_at: before.map_or(header.stored_at, |b| b.stored_at),
                     key_id: header.key_id,
@@ -118,11 +131,13 @@ impl<'a> Group<'a> {
             // Its batch expired, or was never whole, or is promised for longer: a timeout for nothing.
             _ => return Ok(()),
         };
-        if header.kind == RecordKind::Payload {
+        if header.kind == RecordKind::Payload && !self.rewriting {
             self.change.note_written(&header.hash, &record);
         }
         self.set_batch(&header.hash, Some(record), before);
-        self.change.note_arrival(&header.hash);
+        if !self.rewriting {
+            self.change.note_arrival(&header.hash);
+        }
         Ok(())
     }
 
@@ -138,6 +153,7 @@ impl<'a> Group<'a> {
             root: *head.root.as_bytes(),
             data_length: head.data_length,
             timeout: head.timeout,
+            key_id: head.key_id,
         };
         let old = self.shard(&head.hash, &head.coding)?;
         if old == Some(record) {
@@ -154,7 +170,7 @@ impl<'a> Group<'a> {
                     length: head.data_length,
                     timeout: head.timeout,
                     stored_at: head.stored_at,
-                    key_id: 0,
+                    key_id: PLAIN,
                     extension: None,
                     shards: added,
                 }
@@ -180,6 +196,11 @@ impl<'a> Group<'a> {
         self.holes.extend(was.iter().filter(|place| !now.contains(place)).map(Place::hole));
         record.iter().for_each(|record| self.totals.count_batch(record, true));
         before.iter().for_each(|record| self.totals.count_batch(record, false));
+        for (record, more) in [(record, true), (before, false)] {
+            if let Some(record) = record.filter(|record| record.payload.is_some()) {
+                self.count_sealed(record.key_id, record.length, more);
+            }
+        }
         match (record, before) {
             (Some(record), before) => self.change.set_batch(hash, &record, before.as_ref()),
             (None, Some(before)) => {
@@ -222,6 +243,7 @@ impl<'a> Group<'a> {
         new: Option<PackRecord>,
     ) -> Result<(), StorageError> {
         self.totals.count_shard(shard, more);
+        self.count_sealed(shard.key_id, shard.disk_bytes(), more);
         self.live(shard.segment, shard.disk_bytes(), 1, more);
         let key = (shard.segment, shard.pack);
         let known = match self.packs.get(&key) {
@@ -240,6 +262,12 @@ impl<'a> Group<'a> {
         }
         self.packs.insert(key, pack);
         Ok(())
+    }
+
+    fn count_sealed(&mut self, key_id: u32, bytes: u64, more: bool) {
+        if key_id != PLAIN {
+            self.sealed.push((key_id, bytes, more));
+        }
     }
 
     fn live(&mut self, segment: u64, bytes: u64, records: u64, more: bool) {
@@ -280,10 +308,32 @@ impl<'a> Group<'a> {
             }
             self.change.set_state(state::ARCHIVED, &archived);
         }
+        if !self.sealed.is_empty() {
+            let keys: Vec<KeyUse> = self.index.state(state::KEYS)?.unwrap_or_default();
+            self.change.set_state(state::KEYS, &counted(keys, &self.sealed));
+        }
         if let Some(end) = end {
             self.change.set_state(state::LOG_END, &end);
         }
         self.change.apply(synced)?;
         Ok(Applied { touched: self.touched, totals: self.totals, holes: self.holes })
     }
+}
+
+/// What is encrypted with each key, after these changes.
+fn counted(mut keys: Vec<KeyUse>, changes: &[(u32, u64, bool)]) -> Vec<KeyUse> {
+    // First what is more: the counts do not go below zero on the way.
+    for more in [true, false] {
+        for (key_id, bytes, _) in changes.iter().filter(|change| change.2 == more) {
+            let known = keys.iter().position(|key| key.key_id == *key_id);
+            let at = known.unwrap_or_else(|| {
+                keys.push(KeyUse { key_id: *key_id, records: 0, bytes: 0 });
+                keys.len() - 1
+            });
+            count(&mut keys[at].records, 1, more);
+            count(&mut keys[at].bytes, *bytes, more);
+        }
+    }
+    keys.retain(|key| key.records > 0);
+    keys
 }

@@ -11,7 +11,8 @@ use super::group::Group;
 use super::sweep::Sweeper;
 use super::{GROUP_COMMANDS, Writer};
 use crate::storage::index::{Index, LogEnd, Totals, state};
-use crate::storage::segment::{self, Found, SegmentHeader, StorageId, forget_cached};
+use crate::storage::sealing::{Sealer, UnknownKey};
+use crate::storage::segment::{self, Found, SegmentHeader, forget_cached};
 use crate::storage::{StorageError, StorageOptions, copy_of};
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
@@ -25,7 +26,7 @@ impl Writer {
     pub(in crate::storage) fn recover(
         index: Arc<Index>,
         directory: PathBuf,
-        storage: StorageId,
+        sealer: Sealer,
         options: &StorageOptions,
         sweeper: &Sweeper,
     ) -> Result<Self, StorageError> {
@@ -34,7 +35,7 @@ impl Writer {
         let mut writer = Self {
             index,
             directory,
-            storage,
+            sealer,
             segment_bytes: options.segment_bytes,
             reserve_bytes: options.reserve_bytes,
             lacking: Arc::default(),
@@ -84,7 +85,7 @@ impl Writer {
     fn recover_segment(&mut self, id: u64, from: u64) -> Result<(), StorageError> {
         let path = segment::path(&self.directory, id);
         match segment::read_header(&self.directory, id).map_err(failed("read", &path))? {
-            SegmentHeader::Valid(found) if found == self.storage => {}
+            SegmentHeader::Valid(found) if found == self.sealer.storage => {}
             SegmentHeader::Valid(_) | SegmentHeader::Invalid => {
                 return Err(StorageError::ForeignSegment { path });
             }
@@ -109,7 +110,7 @@ impl Writer {
     }
 
     fn index_segment(&mut self, id: u64, from: u64) -> Result<(u64, usize), StorageError> {
-        let Self { index, segments, totals, directory, storage, .. } = self;
+        let Self { index, segments, totals, directory, sealer, .. } = self;
         let mut found: Vec<Found> = Vec::new();
         let mut count = 0;
         let mut enter = |found: &mut Vec<Found>| -> Result<(), StorageError> {
@@ -120,12 +121,18 @@ impl Writer {
             *totals = applied.totals;
             Ok(())
         };
-        let end = segment::scan(directory, id, storage, from, |record| {
+        let end = segment::scan(directory, id, sealer, from, |record| {
             count += 1;
             found.push(record);
             if found.len() == GROUP_COMMANDS { enter(&mut found).map_err(io::Error::other) } else { Ok(()) }
         })
-        .map_err(StorageError::write)?;
+        .map_err(|error| {
+            let unknown = error.get_ref().and_then(|inner| inner.downcast_ref::<UnknownKey>());
+            match unknown {
+                Some(unknown) => (*unknown).into(),
+                None => StorageError::write(error),
+            }
+        })?;
         enter(&mut found)?;
         let mut change = index.change();
         change.set_state(state::LOG_END, &LogEnd { segment: id, offset: end });

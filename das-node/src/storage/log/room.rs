@@ -15,6 +15,8 @@ const RESERVE_SEGMENT_BYTES: u64 = 16 << 20;
 pub(super) enum Purpose {
     /// New batches: refused when the reserve is reached.
     Stores,
+    /// What is here already, under another key: waits where new batches are refused.
+    Rewriting,
     /// Shards, which are written so that more can be dropped, and later timeouts: may use most of the reserve.
     Upkeep,
 }
@@ -29,8 +31,10 @@ impl Writer {
         let mut free_now = free()?;
         // Others may fill the disk while there is room in a segment: the index still needs a little.
         let (floor, least_for_open) = match purpose {
-            Purpose::Stores if self.open_in_reserve => (self.reserve_bytes, self.reserve_bytes),
-            Purpose::Stores => (self.reserve_bytes, self.reserve_bytes / 2),
+            Purpose::Stores | Purpose::Rewriting if self.open_in_reserve => {
+                (self.reserve_bytes, self.reserve_bytes)
+            }
+            Purpose::Stores | Purpose::Rewriting => (self.reserve_bytes, self.reserve_bytes / 2),
             Purpose::Upkeep => (self.reserve_bytes / 4, self.reserve_bytes / 8),
         };
         if let Some(mut open) = self.open.take() {
@@ -63,7 +67,7 @@ impl Writer {
         let capacity = most.min(spare / 4).max(least).next_multiple_of(ALIGNMENT);
         let id = self.next_id;
         self.next_id += 1;
-        let open = OpenSegment::create(&self.directory, id, self.storage, capacity);
+        let open = OpenSegment::create(&self.directory, id, self.sealer.storage, capacity);
         let open = open.map_err(StorageError::write)?;
         self.open_in_reserve = in_reserve;
         Ok(self.granted(open, purpose))

@@ -138,7 +138,7 @@ impl Writer {
                     if shards.is_empty() || !(carried || extension.is_some()) {
                         DropOutcome::NoShard
                     } else {
-                        let sharded = BatchRecord { payload: None, extension, ..record };
+                        let sharded = BatchRecord { extension, ..record.without_payload() };
                         group.set_batch(hash, Some(sharded), Some(record));
                         DropOutcome::Dropped
                     }
@@ -159,7 +159,7 @@ impl Writer {
             let Some(record) = group.batch(hash)? else { continue };
             // What is still to be uploaded was written again since the archive was looked at.
             if record.payload.is_some() && !self.index.has_note(&Note::upload(*hash, &record))? {
-                group.set_batch(hash, Some(BatchRecord { payload: None, ..record }), Some(record));
+                group.set_batch(hash, Some(record.without_payload()), Some(record));
                 dropped += 1;
             }
         }

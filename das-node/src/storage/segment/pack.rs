@@ -19,7 +19,9 @@
 //! ```
 //!
 //! The *check* is the start of `keccak(storage id || u64 segment id || the head before it || proof || keccak(shard))`: a
-//! shard is whole or it is not, whatever became of its neighbours.
+//! shard is whole or it is not, whatever became of its neighbours. Where the key id is not zero, the shard is encrypted, see
+//! [`sealing`](crate::storage::sealing), each for itself; the check is of what is on disk and needs no key, the length in the
+//! head is that of the shard in the clear.
 
 use std::fs::File;
 use std::io;
@@ -31,6 +33,7 @@ use das_common::erasure::{Root, Shard};
 use das_common::keccak::keccak256;
 
 use super::{RECORD_HEADER, StorageId, read_exactly};
+use crate::storage::sealing::stored_length;
 
 /// The most shards of one pack.
 pub const MAX_SHARDS: usize = 4096;
@@ -43,8 +46,8 @@ const TABLE_VERSION: u32 = 1;
 const MAX_PROOF: u8 = 6;
 
 /// The bytes that a shard takes in its pack.
-pub fn shard_record_size(proof_hashes: u8, length: u64) -> u64 {
-    (HEAD as u64 + 32 * u64::from(proof_hashes)).saturating_add(length)
+pub fn shard_record_size(proof_hashes: u8, length: u64, key_id: u32) -> u64 {
+    (HEAD as u64 + 32 * u64::from(proof_hashes)).saturating_add(stored_length(length, key_id))
 }
 
 /// The bytes of the table of so many shards.
@@ -71,8 +74,10 @@ pub struct ShardHead {
     pub index: u8,
     /// Hashes in the proof.
     pub proof_hashes: u8,
-    /// Bytes of the shard.
+    /// Bytes of the shard, in the clear.
     pub length: u64,
+    /// The key that it is encrypted with; 0 is plain.
+    pub key_id: u32,
 }
 
 /// A shard to be packed.
@@ -82,7 +87,7 @@ pub struct PackedShard {
     pub head: ShardHead,
     /// The proof, lowest neighbour first.
     pub proof: Vec<[u8; 32]>,
-    /// The shard.
+    /// The shard as it is stored.
     pub bytes: Bytes,
 }
 
@@ -110,7 +115,7 @@ fn check(storage: &StorageId, segment: u64, head: &[u8], proof: &[u8], bytes: &[
 impl PackedShard {
     /// The bytes that it takes in its pack.
     pub fn disk_bytes(&self) -> u64 {
-        shard_record_size(self.head.proof_hashes, self.head.length)
+        shard_record_size(self.head.proof_hashes, self.head.length, self.head.key_id)
     }
 
     /// Head and proof.
@@ -119,6 +124,7 @@ impl PackedShard {
         let mut out = vec![0; HEAD];
         out[0..4].copy_from_slice(MAGIC);
         out[4..7].copy_from_slice(&[VERSION, head.index, head.proof_hashes]);
+        out[8..12].copy_from_slice(&head.key_id.to_be_bytes());
         out[16..48].copy_from_slice(head.hash.as_bytes());
         out[48..80].copy_from_slice(head.coding.as_bytes());
         out[80..112].copy_from_slice(head.root.as_bytes());
@@ -158,7 +164,8 @@ pub(super) fn lay_out(
     (pieces, hash, offsets)
 }
 
-/// Reads the record of a shard. `None`: what is there is no whole shard of this store and segment.
+/// Reads the record of a shard, its bytes as they are stored. `None`: what is there is no whole shard of this store and
+/// segment.
 pub fn read_shard(
     file: &File,
     storage: &StorageId,
@@ -171,10 +178,11 @@ pub fn read_shard(
     let u64_at = |at: usize| u64::from_be_bytes(head[at..at + 8].try_into().expect("eight bytes"));
     let hash_at = |at: usize| -> [u8; 32] { head[at..at + 32].try_into().expect("32 bytes") };
     let (index, proof_hashes, length) = (head[5], head[6], u64_at(120));
+    let key_id = u32::from_be_bytes(head[8..12].try_into().expect("four bytes"));
     if &head[0..4] != MAGIC
         || head[4] != VERSION
         || proof_hashes > MAX_PROOF
-        || shard_record_size(proof_hashes, length) != size
+        || shard_record_size(proof_hashes, length, key_id) != size
     {
         return Ok(None);
     }
@@ -193,6 +201,7 @@ pub fn read_shard(
         index,
         proof_hashes,
         length,
+        key_id,
     };
     let proof = proof.as_chunks::<32>().0.to_vec();
     Ok(Some((found, Shard { index, data_length: found.data_length, bytes: shard, proof })))

@@ -6,10 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use das_common::batch::VerifiedBatch;
+use das_common::data_hash::DataHash;
 use tracing::warn;
 
 use super::pack::{self, FoundShard};
-use super::{ALIGNMENT, Place, RecordHeader, RecordKind, StorageId, path, read_payload};
+use super::{ALIGNMENT, Place, RecordHeader, RecordKind, path, read_payload};
+use crate::storage::sealing::Sealer;
 
 /// A record of the log: one that was just written, or that a scan found.
 #[derive(Debug)]
@@ -35,11 +37,12 @@ pub enum Found {
 /// Walks over the records of a segment from `from`, whole ones only: a payload that does not have its hash was
 /// being written when the machine stopped, and nobody was promised anything about it, or it was let go; the same
 /// holds for each shard of a pack. Pages that are no records (holes, torn headers) are stepped over one at a time.
-/// Returns where the last record ends.
+/// Returns where the last record ends. A record whose key was not given is an error that carries
+/// [`UnknownKey`](crate::storage::sealing::UnknownKey): nobody can say whether it is whole.
 pub fn scan(
     directory: &Path,
     id: u64,
-    storage: &StorageId,
+    sealer: &Sealer,
     from: u64,
     mut take: impl FnMut(Found) -> io::Result<()>,
 ) -> io::Result<u64> {
@@ -55,12 +58,12 @@ pub fn scan(
         }
         let mut inside = 0;
         while inside < read {
-            let Some(header) = RecordHeader::decode(&window[inside..read], storage, id) else {
+            let Some(header) = RecordHeader::decode(&window[inside..read], &sealer.storage, id) else {
                 inside += ALIGNMENT as usize;
                 continue;
             };
             let place = Place { segment: id, offset: at + inside as u64, length: header.length };
-            match find(&file, storage, header, place)? {
+            match find(&file, sealer, header, place)? {
                 Some(found) => {
                     end = place.offset + place.disk_bytes();
                     take(found)?;
@@ -81,12 +84,12 @@ pub fn scan(
 }
 
 /// The record of this header, if it is whole.
-fn find(file: &File, storage: &StorageId, header: RecordHeader, place: Place) -> io::Result<Option<Found>> {
+fn find(file: &File, sealer: &Sealer, header: RecordHeader, place: Place) -> io::Result<Option<Found>> {
     match header.kind {
         RecordKind::Extension => Ok(Some(Found::Batch { header, place })),
         RecordKind::Payload => match read_payload(file, &place) {
-            Ok(payload) => {
-                let whole = VerifiedBatch::check(payload.into(), &header.hash).is_ok();
+            Ok(stored) => {
+                let whole = is_whole(sealer, &header.hash, header.key_id, stored)?;
                 Ok(whole.then_some(Found::Batch { header, place }))
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -94,8 +97,14 @@ fn find(file: &File, storage: &StorageId, header: RecordHeader, place: Place) ->
             Err(error) => Err(error),
         },
         RecordKind::Pack => {
-            let pack = pack::read(file, storage, place.segment, place.offset, place.length, &header.hash)?;
+            let pack =
+                pack::read(file, &sealer.storage, place.segment, place.offset, place.length, &header.hash)?;
             Ok(pack.map(|pack| Found::Pack { place, overhead: pack.overhead, shards: pack.shards }))
         }
     }
+}
+
+fn is_whole(sealer: &Sealer, hash: &DataHash, key_id: u32, stored: Vec<u8>) -> io::Result<bool> {
+    let opened = sealer.open_batch(hash, key_id, stored).map_err(io::Error::other)?;
+    Ok(opened.is_some_and(|payload| VerifiedBatch::check(payload, hash).is_ok()))
 }

@@ -74,7 +74,7 @@ fn what_is_stored_let_go_and_extended_during_a_backup_costs_nothing_of_it() {
             back_up(&store, &to, last.as_deref()).unwrap();
         });
         let target = TempDir::new().unwrap();
-        let restored = restore(&to, target.path(), &Meter::default()).unwrap();
+        let restored = restore(&to, target.path(), &Arc::default(), &Meter::default()).unwrap();
         assert!(restored.verified.damaged.is_empty(), "round {round}: {:?}", restored.verified);
         assert_eq!(restored.verified.shards, 20);
         let again = open(&target);
@@ -86,14 +86,17 @@ fn what_is_stored_let_go_and_extended_during_a_backup_costs_nothing_of_it() {
                 assert!(matches!(again.get(batch.hash()).await.unwrap(), Lookup::Sharded { .. }));
             }
         });
-        assert!(matches!(restore(&to, target.path(), &Meter::default()), Err(BackupError::Occupied { .. })));
+        assert!(matches!(
+            restore(&to, target.path(), &Arc::default(), &Meter::default()),
+            Err(BackupError::Occupied { .. })
+        ));
         last = Some(to);
     }
     let last = backup::Manifest::read(&last.unwrap()).unwrap();
     assert!(last.linked_bytes() > 0 && last.linked_bytes() < last.bytes());
     // A database that was rolled back gives its segments numbers that the other history has given too.
     let (first, rolled_back) = (backups.path().join("0"), TempDir::new().unwrap());
-    restore(&first, rolled_back.path(), &Meter::default()).unwrap();
+    restore(&first, rolled_back.path(), &Arc::default(), &Meter::default()).unwrap();
     let other = open(&rolled_back);
     let linked = |base: &str, to: &str| {
         let made = back_up(&other, &backups.path().join(to), Some(&backups.path().join(base)));

@@ -1,4 +1,4 @@
-//! What a member's disk takes once its batches are shards. Run by hand: `cargo test --release -p das-node --lib measure --
+//! What a member's disk takes once its batches are shards, and what encryption costs. Run by hand: `cargo test --release -p das-node --lib measure --
 //! --ignored --nocapture`.
 
 // It is there to print.
@@ -101,4 +101,55 @@ fn disk_bytes_per_payload_byte_of_one_member_of_six() {
     let disk = row("dropped and trimmed");
     println!("reading and encoding {encoding:?}, packs and drops {writing:?}");
     assert!(disk as f64 <= 0.35 * payload as f64);
+}
+
+/// Stores of 100 KB, one after the other, and reads of them, from the page cache and from the disk.
+#[test]
+#[ignore = "a measurement: stores and reads 200 MB, four times"]
+fn what_encryption_at_rest_costs() {
+    let runtime = runtime();
+    let mut random = rand::rngs::StdRng::seed_from_u64(5);
+    println!(
+        "{:<10}{:>12}{:>12}{:>14}{:>18}{:>18}",
+        "", "store p50", "store p99", "stores MB/s", "reads MB/s", "cold reads MB/s"
+    );
+    // Twice, so that what comes first has no part in it.
+    for name in ["plain", "encrypted", "plain", "encrypted"] {
+        let directory = TempDir::new_in(std::env::var_os("TMPDIR").unwrap_or("/var/tmp".into())).unwrap();
+        let keys = keyring(u8::from(name == "encrypted"), false);
+        let large = StorageOptions { segment_bytes: 128 << 20, keys, ..options(&directory) };
+        let store = Arc::new(BatchStore::open(&large).unwrap());
+        let batches: Vec<_> = (0..BATCHES)
+            .map(|_| {
+                let mut bytes = vec![0; 100_000];
+                random.fill_bytes(&mut bytes);
+                VerifiedBatch::new(bytes.into())
+            })
+            .collect();
+        let mut times = Vec::with_capacity(BATCHES);
+        for batch in &batches {
+            let begin = std::time::Instant::now();
+            runtime.block_on(store.put(batch, 1_000_000, 1)).unwrap();
+            times.push(begin.elapsed());
+        }
+        let rate = |took: std::time::Duration| BATCHES as f64 / 10.0 / took.as_secs_f64();
+        let stores = rate(times.iter().sum());
+        times.sort_unstable();
+        let read = || {
+            let begin = std::time::Instant::now();
+            for batch in &batches {
+                let found = runtime.block_on(store.get(batch.hash())).unwrap();
+                assert!(matches!(found, Lookup::Found(_)));
+            }
+            rate(begin.elapsed())
+        };
+        let warm = read();
+        let segments = directory.path().join("segments");
+        for id in segment::list(&segments).unwrap() {
+            segment::forget_cached(&File::open(segment::path(&segments, id)).unwrap(), 0, 0);
+        }
+        let cold = read();
+        let (p50, p99) = (times[BATCHES / 2], times[BATCHES * 99 / 100]);
+        println!("{name:<10}{p50:>12.2?}{p99:>12.2?}{stores:>14.0}{warm:>18.0}{cold:>18.0}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::index::{KeyUse, state};
 use super::*;
 
 const BATCHES: u32 = 8;
@@ -40,6 +41,14 @@ enum Step {
         until: u64,
     },
     Reopen,
+    /// Started again with another key (0: none), the others being former ones.
+    ChangeKey {
+        to: u8,
+    },
+    /// Some of what is under another key is written anew.
+    Rekey,
+    /// All of it; then the former keys are forgotten, until the next change.
+    RekeyAll,
     /// The power fails: of the index only what was synced is left.
     LoseIndexTail,
     /// The index is gone altogether.
@@ -58,6 +67,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (number(), 0..2u8).prop_map(|(number, coding)| Step::DeleteShard { number, coding }),
         1 => (0..60u64).prop_map(|until| Step::Expire { until }),
         1 => Just(Step::Reopen),
+        2 => (0..3u8).prop_map(|to| Step::ChangeKey { to }),
+        4 => Just(Step::Rekey),
+        1 => Just(Step::RekeyAll),
         2 => Just(Step::LoseIndexTail),
         1 => Just(Step::LoseIndex),
     ];
@@ -79,6 +91,8 @@ struct Expected {
 struct Model {
     runtime: Runtime,
     directory: TempDir,
+    keys: Arc<Keyring>,
+    cursor: Option<DataHash>,
     store: Option<Arc<BatchStore>>,
     map: BTreeMap<u32, Expected>,
     /// The index as it was when it was last synced: what a power cut leaves of it at worst.
@@ -86,13 +100,18 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        let store = Some(open(&directory));
+    fn new(first: u8) -> Self {
+        let (directory, keys) = (TempDir::new().unwrap(), keyring(first, true));
+        let store = Some(open_with(&directory, &keys));
         let (runtime, map, synced) = (runtime(), BTreeMap::new(), TempDir::new().unwrap());
-        let mut model = Self { runtime, directory, store, map, synced };
+        let mut model = Self { runtime, directory, keys, cursor: None, store, map, synced };
         model.remember();
         model
+    }
+
+    fn active(&self) -> u8 {
+        let active = self.keys.active_id();
+        (0..3).find(|key| keyring(*key, true).active_id() == active).unwrap()
     }
 
     fn store(&self) -> &Arc<BatchStore> {
@@ -107,7 +126,11 @@ impl Model {
         drop(self.store.take());
         std::fs::remove_dir_all(self.synced.path()).unwrap();
         copy_folder(&self.index(), self.synced.path());
-        self.store = Some(open(&self.directory));
+        self.open();
+    }
+
+    fn open(&mut self) {
+        self.store = Some(open_with(&self.directory, &self.keys));
     }
 
     fn run(&mut self, step: Step) {
@@ -118,6 +141,8 @@ impl Model {
                 | Step::Drop { .. }
                 | Step::DeleteShard { .. }
                 | Step::Reopen
+                | Step::ChangeKey { .. }
+                | Step::RekeyAll
                 | Step::LoseIndex
         );
         match step {
@@ -154,16 +179,28 @@ impl Model {
                 self.map.retain(|_, expected| expected.timeout > until);
             }
             Step::Reopen => {}
+            Step::ChangeKey { to } => self.keys = keyring(to, true),
+            Step::Rekey => {
+                let step = self.runtime.block_on(self.store().rekey_step(self.cursor, 1)).unwrap();
+                assert_eq!(step.damaged, []);
+                self.cursor = step.next;
+            }
+            Step::RekeyAll => {
+                rekey_all(&self.runtime, self.store());
+                self.keys = keyring(self.active(), false);
+            }
             Step::LoseIndexTail => {
                 drop(self.store.take());
                 std::fs::remove_dir_all(self.index()).unwrap();
                 copy_folder(self.synced.path(), &self.index());
-                self.store = Some(open(&self.directory));
+                self.open();
             }
             Step::LoseIndex => {
                 drop(self.store.take());
                 std::fs::remove_dir_all(self.index()).unwrap();
-                self.store = Some(open(&self.directory));
+                // Where holes cannot be punched, what was let go is found again, under whatever key.
+                self.keys = keyring(self.active(), true);
+                self.open();
                 self.adopt();
             }
         }
@@ -288,10 +325,38 @@ impl Model {
         whole.sort_unstable();
         let oldest: Vec<DataHash> = store.oldest_whole(2, 100).unwrap().iter().map(|(_, h)| *h).collect();
         assert_eq!(oldest, whole);
+        let by_key = |mut uses: Vec<KeyUse>| {
+            uses.sort_unstable_by_key(|key| key.key_id);
+            uses
+        };
+        let counted: Vec<KeyUse> = store.index.state(state::KEYS).unwrap().unwrap_or_default();
+        assert_eq!(by_key(counted), by_key(recount(store)));
         let counted = self.runtime.block_on(store.usage()).unwrap();
         let Usage { shard_bytes, segment_bytes, dead_bytes, index_bytes, .. } = counted;
         assert_eq!(counted, Usage { shard_bytes, segment_bytes, dead_bytes, index_bytes, ..usage });
     }
+}
+
+/// What is encrypted, counted over the whole index.
+fn recount(store: &BatchStore) -> Vec<KeyUse> {
+    let mut uses: Vec<KeyUse> = Vec::new();
+    let mut add = |key_id, bytes| {
+        if let Some(known) = uses.iter_mut().find(|known| known.key_id == key_id) {
+            known.records += 1;
+            known.bytes += bytes;
+        } else if key_id != sealing::PLAIN {
+            uses.push(KeyUse { key_id, records: 1, bytes });
+        }
+    };
+    for (hash, record) in store.index.batches_from(&DataHash::from_bytes([0; 32]), 1000).unwrap() {
+        if record.payload.is_some() {
+            add(record.key_id, record.length);
+        }
+        for (_, shard) in store.index.shards(&hash).unwrap() {
+            add(shard.key_id, shard.disk_bytes());
+        }
+    }
+    uses
 }
 
 /// As many as `PROPTEST_CASES` says, or a few: each starts the store over and over.
@@ -305,8 +370,8 @@ proptest! {
     /// Batches are here in the forms that a map says, until the time it says; what was lost of the index is found again
     /// in the log.
     #[test]
-    fn both_forms_agree_with_a_map(steps in steps()) {
-        let mut model = Model::new();
+    fn both_forms_agree_with_a_map(first in 0..3u8, steps in steps()) {
+        let mut model = Model::new(first);
         for step in steps {
             model.run(step);
         }
