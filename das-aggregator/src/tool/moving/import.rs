@@ -217,6 +217,8 @@ struct Wanted {
     file: Option<File>,
     /// Enough if it is there at all: `until` is a guess.
     any_end: bool,
+    /// Nothing else counts for it, should it be there.
+    counts: bool,
 }
 
 impl Wanted {
@@ -296,7 +298,7 @@ impl Import {
                 // The same file, which is in the list already.
                 return None;
             }
-            (wanted.until, wanted.any_end) = (failed.until, false);
+            (wanted.until, wanted.any_end, wanted.counts) = (failed.until, false, true);
         }
         if self.skip_expired && !wanted.any_end && wanted.until < self.now {
             self.done.lock().expired += 1;
@@ -323,9 +325,7 @@ impl Import {
         let known = self.client.known(&names).await?;
         for (one, known) in wanted.drain(..).zip(known) {
             if one.is_met_by(&known) {
-                // One with links has counted by those.
-                let counts = !one.any_end || one.file.as_ref().is_none_or(|file| file.weight > 0);
-                self.done.lock().present += u64::from(counts);
+                self.done.lock().present += u64::from(one.counts);
                 self.count(&one);
                 continue;
             }
@@ -440,7 +440,8 @@ fn read_source(options: &Options, words: &[DataHash], sender: &mpsc::Sender<Item
         until => until,
     };
     let send = |(hash, until): (DataHash, Option<u64>)| {
-        let wanted = Wanted { hash, until: until.unwrap_or(guess), file: None, any_end: until.is_none() };
+        let (until, any_end) = (until.unwrap_or(guess), until.is_none());
+        let wanted = Wanted { hash, until, file: None, any_end, counts: true };
         sender.blocking_send(Item::Wanted(wanted)).map_err(|_| anyhow::anyhow!("the import has ended"))
     };
     words.iter().try_for_each(|hash| send((*hash, None)))?;
@@ -451,12 +452,18 @@ fn read_source(options: &Options, words: &[DataHash], sender: &mpsc::Sender<Item
 }
 
 fn item(found: Found) -> Item {
-    let wanted = |file: File, any_end| {
-        Item::Wanted(Wanted { hash: file.hash, until: file.expiry, file: Some(file), any_end })
+    let wanted = |file: File, any_end, counts| {
+        Item::Wanted(Wanted { hash: file.hash, until: file.expiry, file: Some(file), any_end, counts })
     };
     match found {
-        Found::Batch(file) => wanted(file, false),
-        Found::Unlinked(file) => wanted(file, true),
+        Found::Batch(file) => wanted(file, false, true),
+        // It was met before, but for those that came meanwhile.
+        Found::Again(file) => wanted(file, false, false),
+        Found::Unlinked(file) => {
+            // One with links has counted by those.
+            let has_no_links = file.weight > 0;
+            wanted(file, true, has_no_links)
+        }
         Found::EndOfLinks => Item::EndOfLinks,
         Found::Foreign { path, reason } => Item::Foreign(path, reason),
         Found::Unusable { path, reason } => Item::Unusable(path, reason),

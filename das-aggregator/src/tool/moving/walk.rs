@@ -53,6 +53,8 @@ pub(super) struct File {
 pub(super) enum Found {
     /// A batch with its expiry.
     Batch(File),
+    /// The same, found by looking once more: it may have been met before.
+    Again(File),
     /// Every link by expiry was passed.
     EndOfLinks,
     /// A batch by hash: it may have been met by its links.
@@ -179,6 +181,9 @@ impl Walk<'_> {
             {
                 return true;
             }
+            Some(NitroFile::Expiry { hash, expiry }) if self.again.is_some() => {
+                Found::Again(file(path, hash, expiry, &metadata, 0))
+            }
             Some(NitroFile::Expiry { hash, expiry }) => {
                 Found::Batch(file(path, hash, expiry, &metadata, metadata.len()))
             }
@@ -268,7 +273,7 @@ mod tests {
         walk(root, 7, &mut |item| {
             match item {
                 Found::EndOfLinks if late.is_none() => late = Some(store(root, b"behind it", 4_102_449_999)),
-                Found::Batch(file) => found.push((file.hash, file.expiry)),
+                Found::Batch(file) | Found::Again(file) => found.push((file.hash, file.expiry)),
                 Found::EndOfLinks | Found::Unlinked(_) => {}
                 other => panic!("{other:?}"),
             }
