@@ -12,9 +12,10 @@ use das_common::telemetry::names;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::archive::Bucket;
 use crate::clock::unix_time;
 use crate::policy::RetentionPolicy;
 use crate::storage::index::Errand;
@@ -45,8 +46,8 @@ impl Probe {
 pub struct Health {
     /// None: a node that only reads from an archive.
     store: Option<Arc<BatchStore>>,
-    /// What is in the archive, by its name.
-    archive: Option<String>,
+    /// The archive, where there is one.
+    archive: Option<Arc<Bucket>>,
     alarms: Alarms,
     ports: Ports,
     reserve_bytes: u64,
@@ -98,7 +99,7 @@ impl Health {
     }
 
     /// Says which archive there is.
-    pub fn with_archive(self, archive: Option<String>) -> Self {
+    pub fn with_archive(self, archive: Option<Arc<Bucket>>) -> Self {
         Self { archive, ..self }
     }
 
@@ -212,17 +213,23 @@ impl Health {
         store.check_index().map_err(|error| error.to_string())
     }
 
-    fn archive_status(&self, name: &str) -> Value {
+    fn archive_status(&self, bucket: &Bucket) -> ArchiveStatus {
         let only = self.store.as_ref().and_then(|store| store.archived().ok()).unwrap_or_default();
-        let waiting = self.store.as_ref().and_then(|store| {
-            store.index().notes(Errand::Upload, None, MOST_COUNTED).ok().map(|notes| notes.len())
-        });
-        json!({
-            "where": name,
-            "onlyThereBatches": only.batches,
-            "onlyThereBytes": only.bytes,
-            "waitingForUpload": waiting,
-        })
+        let waiting = self
+            .store
+            .as_ref()
+            .and_then(|store| store.index().notes(Errand::Upload, None, MOST_COUNTED).ok());
+        let oldest = waiting.as_ref().and_then(|notes| notes.first()).map(|note| note.time);
+        let failure = bucket.reach().failure();
+        ArchiveStatus {
+            r#where: bucket.name().to_owned(),
+            only_there_batches: only.batches,
+            only_there_bytes: only.bytes,
+            waiting_for_upload: waiting.map(|notes| notes.len()),
+            oldest_waiting_seconds: oldest.map(|since| unix_time().saturating_sub(since)),
+            failing_for_seconds: failure.as_ref().map(|(since, _)| since.as_secs()),
+            last_error: failure.map(|(_, error)| error.to_string()),
+        }
     }
 
     /// Has it a key to sign with?
@@ -259,7 +266,7 @@ impl Health {
             disk_total_bytes: disk.map(|disk| disk.total),
             disk_reserve_bytes: self.reserve_bytes,
             encryption: self.store.as_ref().and_then(|store| store.keys().ok()).filter(KeysReport::is_of_use),
-            archive: self.archive.as_ref().map(|name| self.archive_status(name)),
+            archive: self.archive.as_ref().map(|bucket| self.archive_status(bucket)),
             chain: self.followed.get().map(|index| service::status(&**index)),
             ports: self.ports.report(),
             alarms: self.alarms.list(),
@@ -317,13 +324,33 @@ pub struct NodeStatus {
     /// What is encrypted on the disk, and with which keys; none where nothing is.
     pub encryption: Option<KeysReport>,
     /// What is in the archive; none where there is none.
-    pub archive: Option<Value>,
+    pub archive: Option<ArchiveStatus>,
     /// How far the contract was followed; none where it is not.
     pub chain: Option<Value>,
     /// How the limits of the ports that strangers reach are doing.
     pub ports: Vec<PortReport>,
     /// The alarms that are raised.
     pub alarms: Vec<Alarm>,
+}
+
+/// How the archive is doing.
+#[derive(Debug, Clone, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveStatus {
+    /// Its URL, without credentials.
+    pub r#where: String,
+    /// Batches that are there and not on this disk.
+    pub only_there_batches: u64,
+    /// Their bytes.
+    pub only_there_bytes: u64,
+    /// Batches that wait for their upload, counted up to 10 000; none without a disk.
+    pub waiting_for_upload: Option<usize>,
+    /// Since when the first of them was stored.
+    pub oldest_waiting_seconds: Option<u64>,
+    /// For how long every attempt has failed; none while they succeed.
+    pub failing_for_seconds: Option<u64>,
+    /// What came of the last one, if it failed.
+    pub last_error: Option<String>,
 }
 
 impl NodeStatus {

@@ -325,7 +325,7 @@ impl Node {
             identity(signer.as_deref()),
         );
         let ports = Ports::default();
-        let health = Arc::new(health.with_archive(archive.name).with_ports(ports.clone()));
+        let health = Arc::new(health.with_archive(archive.bucket).with_ports(ports.clone()));
 
         let clock = ClockWatch::start(Arc::clone(&store), alarms.clone(), files.accept_clock)?;
         let stores = StoresUnderWay::default();

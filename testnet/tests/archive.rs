@@ -3,8 +3,11 @@
 // Helpers of tests fail like tests.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod findings;
+
 mod archive {
     mod cache;
+    mod doctor;
     mod durability;
     mod figures;
     mod local;

@@ -4,7 +4,8 @@
 // Helpers of tests fail like tests.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
+mod findings;
+
 use std::time::Duration;
 
 use das_common::committee::Committee;
@@ -12,32 +13,11 @@ use das_testnet::chain::{Behaviour, DevChain, Proxy};
 use das_testnet::custody::wait_until;
 use das_testnet::http::Connection;
 use das_testnet::network::{Network, Plan, Who};
-use das_testnet::process::binary;
+
+use findings::{doctor, finds};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the doctor finds: each `subject check verdict` with text and cure.
-fn doctor(args: &[&str]) -> (bool, Vec<(String, String)>) {
-    let run =
-        Command::new(binary("dastool").unwrap()).arg("doctor").args(args).arg("--json").output().unwrap();
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    let json: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    let findings = json["findings"].as_array().unwrap_or_else(|| panic!("{json}")).iter();
-    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-    let findings = findings.map(|finding| {
-        let [subject, check, verdict] = ["subject", "check", "verdict"].map(|field| text(finding, field));
-        let words = format!("{} -> {}", text(finding, "text"), text(finding, "cure"));
-        (format!("{subject} {check} {verdict}"), words)
-    });
-    (json["good"].as_bool().unwrap(), findings.collect())
-}
-
-#[track_caller]
-fn finds(findings: &[(String, String)], what: &str, words: &str) {
-    let found = findings.iter().any(|(finding, text)| finding == what && text.contains(words));
-    assert!(found, "not found: {what}, {words}\n{findings:#?}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_thing_that_the_contract_lacks_is_named_with_its_cure() {

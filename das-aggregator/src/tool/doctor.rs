@@ -23,6 +23,7 @@ use super::output::Answer;
 use super::show::row;
 use super::store::read_key;
 
+mod archive;
 mod chain;
 mod clock;
 mod member;

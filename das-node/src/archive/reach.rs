@@ -81,6 +81,12 @@ impl Reach {
         self.state.lock().failing_since.is_some()
     }
 
+    /// Since when attempts have failed, and the last one's error; none while they succeed.
+    pub fn failure(&self) -> Option<(Duration, ArchiveError)> {
+        let state = self.state.lock();
+        state.failing_since.map(|since| since.elapsed()).zip(state.last.clone())
+    }
+
     /// Raises and ends the alarms.
     pub(super) fn update(&self, alarms: &Alarms, after: Duration) {
         let state = self.state.lock();

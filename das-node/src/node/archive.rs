@@ -35,7 +35,7 @@ impl Base<'_> {
 #[derive(Default)]
 pub(super) struct Started {
     /// Where the archive is.
-    pub(super) name: Option<String>,
+    pub(super) bucket: Option<Arc<Bucket>>,
     /// What stores wait for, and for how long.
     pub(super) required: Option<(Archive, Duration)>,
 }
@@ -81,15 +81,14 @@ pub(super) fn start(base: &Base<'_>, bucket: Option<Arc<Bucket>>) -> Result<Star
     start_cache(base)?;
     let Some(bucket) = bucket else { return Ok(Started::default()) };
     let options = &base.options.archive;
-    let name = Some(bucket.name().to_owned());
     let store = base.store.filter(|_| !options.read_only);
     info!(archive = bucket.name(), writes = store.is_some(), "every batch is in the archive too");
     let watched = Arc::clone(&bucket);
     let (writes, alarm_after, alarms) = (store.is_some(), options.alarm_after, base.alarms.clone());
     base.spawn(async move { watched.watch(writes, alarm_after, alarms).await });
     let Some(store) = store else {
-        base.retrieve.read_from(Archive::new(bucket, None));
-        return Ok(Started { name, required: None });
+        base.retrieve.read_from(Archive::new(Arc::clone(&bucket), None));
+        return Ok(Started { bucket: Some(bucket), required: None });
     };
     let uploads = UploaderOptions { in_flight: options.uploads_in_flight };
     let (uploader, urgent) =
@@ -106,10 +105,10 @@ pub(super) fn start(base: &Base<'_>, bucket: Option<Arc<Bucket>>) -> Result<Star
         let evictor = Evictor { store: Arc::clone(store), bucket: Arc::clone(&bucket), retention };
         base.spawn(evictor.run());
     }
-    let archive = Archive::new(bucket, Some(urgent));
+    let archive = Archive::new(Arc::clone(&bucket), Some(urgent));
     base.retrieve.read_from(archive.clone());
     let required = options.required.then_some((archive, options.required_timeout));
-    Ok(Started { name, required })
+    Ok(Started { bucket: Some(bucket), required })
 }
 
 fn start_cache(base: &Base<'_>) -> Result<(), StartError> {

@@ -44,7 +44,7 @@ pub(super) async fn open(options: &NodeOptions, metrics: MetricsHandle) -> Resul
     };
     let health = Health::new(None, alarms, 0, policy, Identity::default());
     let ports = Ports::default();
-    let health = Arc::new(health.with_archive(started.name).with_ports(ports.clone()));
+    let health = Arc::new(health.with_archive(started.bucket).with_ports(ports.clone()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(measure(Arc::clone(&health), retrieve.clone())));
     let mut node = Node {
         bound: Bound::default(),

@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::Finding;
+use super::archive::Archive;
 use super::clock::Offset;
 use super::probe::Probe;
 use crate::tool::{get, show, store};
@@ -81,7 +82,7 @@ pub(super) async fn examine(
     }
     if let Some(rest) = rest {
         examined.findings.push(rest_health(http, rest, name, timeout).await);
-        examined.findings.extend(alarms(http, rest, name, timeout).await);
+        examined.findings.extend(status(http, rest, name, timeout).await);
         if let Some(probe) = probe.filter(|_| stored) {
             let read = get::read(http, rest, &probe.hash, timeout).await;
             examined.served = read.is_ok();
@@ -264,7 +265,8 @@ fn refused(name: &str, error: &CallError) -> Finding {
 }
 
 /// The alarms that a server of ours raises at its `/status`; Nitro's has none.
-async fn alarms(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duration) -> Vec<Finding> {
+/// What it says of itself: its alarms, and its archive. Servers of other makers say nothing here.
+async fn status(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duration) -> Vec<Finding> {
     const CHECK: &str = "alarms";
     #[derive(Deserialize)]
     struct Alarm {
@@ -275,21 +277,26 @@ async fn alarms(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duratio
     #[derive(Deserialize)]
     struct Status {
         alarms: Vec<Alarm>,
+        archive: Option<Archive>,
     }
     let answer = http.get(rest, "/status", timeout, MAX_STATUS).await;
     let Some(answer) = answer.ok().filter(|answer| answer.status == StatusCode::OK) else {
         return Vec::new();
     };
-    match serde_json::from_slice::<Status>(&answer.body) {
-        Ok(Status { alarms }) if alarms.is_empty() => vec![Finding::good(name, CHECK, "none")],
-        Ok(Status { alarms }) => {
-            let finding = |alarm: Alarm| {
-                Finding::bad(name, CHECK, format!("{}: {}", alarm.code, alarm.text), alarm.cure)
-            };
-            alarms.into_iter().map(finding).collect()
+    let status: Status = match serde_json::from_slice(&answer.body) {
+        Ok(status) => status,
+        Err(error) => {
+            return vec![Finding::not_checked(name, CHECK, format!("/status does not parse: {error}"))];
         }
-        Err(error) => vec![Finding::not_checked(name, CHECK, format!("/status does not parse: {error}"))],
+    };
+    let finding =
+        |alarm: Alarm| Finding::bad(name, CHECK, format!("{}: {}", alarm.code, alarm.text), alarm.cure);
+    let mut findings: Vec<_> = status.alarms.into_iter().map(finding).collect();
+    if findings.is_empty() {
+        findings.push(Finding::good(name, CHECK, "none"));
     }
+    findings.extend(status.archive.iter().flat_map(|archive| archive.findings(name)));
+    findings
 }
 
 async fn rest_health(http: &HttpClient, rest: &Endpoint, name: &str, timeout: Duration) -> Finding {
