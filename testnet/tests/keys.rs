@@ -5,10 +5,13 @@
 
 mod keys {
     pub(crate) mod authority;
-    mod envelope;
+    mod cores;
+    pub(crate) mod envelope;
     mod held;
+    mod kms_states;
     pub(crate) mod member;
     pub(crate) mod moto;
     mod secrets;
     mod signer;
+    pub(crate) mod strict;
 }

@@ -83,7 +83,8 @@ faults! {
 
     KMS_REFUSED = "DAS-KEY-014": "the key management service does not decrypt the envelope";
     cause: "the credentials may not use its key, the key is disabled, or the envelope was changed or made for another key";
-    cure: "check the rights of the credentials and the state of the service's key; else restore the envelope from its backup";
+    cure: "DisabledException: EnableKey; KMSInvalidStateException: CancelKeyDeletion and EnableKey; NotFoundException: check region \
+           and endpoint; AccessDenied: give the credentials kms:Decrypt for this key; else restore the envelope from its backup";
 
     AUDIT_DAMAGED = "DAS-KEY-015": "the audit log of the signer is damaged, or of another key";
     cause: "a record before the last one was changed or cut, or another signer wrote to the file";

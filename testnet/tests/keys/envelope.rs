@@ -9,7 +9,7 @@ use super::member::{FOR, dastool, folder, good, member, public_key, refuses, sig
 use super::moto::Moto;
 
 /// Credentials as all of Amazon's tools take them; nothing of this machine's own is looked at.
-const CREDENTIALS: &[(&str, &str)] = &[
+pub(crate) const CREDENTIALS: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", "test"),
     ("AWS_SECRET_ACCESS_KEY", "moto-secret-access-key"),
     ("AWS_REGION", "us-east-1"),

@@ -38,16 +38,24 @@ pub(crate) fn good(args: &[&str], env: &[(&str, &str)]) -> String {
 
 /// A member whose key is where the options say.
 pub(crate) fn member(data: &Path, key: &[&str]) -> Launch {
+    Launch::new("das-node").args(member_options(data, key))
+}
+
+/// The options of one; its data directory is made.
+pub(crate) fn member_options(data: &Path, key: &[&str]) -> Vec<String> {
     std::fs::create_dir_all(data).unwrap();
-    Launch::new("das-node")
-        .args(["--enable-rest", "--rest-port", "0", "--enable-rpc", "--rpc-port", "0"])
-        .args([
-            "--data-availability.disable-signature-checking",
-            "--data-availability.local-file-storage.enable",
-        ])
-        .arg("--data-availability.local-file-storage.data-dir")
-        .arg(data)
-        .args(key.iter().map(|word| word.replace("--key.", "--data-availability.key.")))
+    let own = [
+        "--enable-rest",
+        "--rest-port=0",
+        "--enable-rpc",
+        "--rpc-port=0",
+        "--data-availability.disable-signature-checking",
+        "--data-availability.local-file-storage.enable",
+        "--data-availability.local-file-storage.data-dir",
+        data.to_str().unwrap(),
+    ];
+    let key = key.iter().map(|word| word.replace("--key.", "--data-availability.key."));
+    own.into_iter().map(str::to_owned).chain(key).collect()
 }
 
 /// Asks a member to store a batch until then; all it answers.
