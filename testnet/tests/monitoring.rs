@@ -38,6 +38,14 @@ fn promtool(arguments: &[&str]) {
 #[test]
 fn rules_are_sound_and_do_what_they_say() {
     promtool(&["check", "rules", "rules.yml", "alerts.yml"]);
+    let page = std::fs::read_to_string(folder().join("../../docs/monitoring.md")).unwrap();
+    let alerts = std::fs::read_to_string(folder().join("alerts.yml")).unwrap();
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(
+            page.contains(&format!("\n| {alert} |")),
+            "docs/monitoring.md does not say what to do about {alert}"
+        );
+    }
     promtool(&["check", "config", "--syntax-only", "prometheus.yml"]);
     promtool(&["test", "rules", "rules-test.yml"]);
 }
