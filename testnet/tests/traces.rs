@@ -234,7 +234,7 @@ fn one_trace_leads_from_the_poster_to_each_members_disk() {
         members.iter().map(|span| &span.attributes["member"]).collect();
     assert_eq!(names.len(), MEMBERS, "{members:#?}");
     assert!(collector.heads.lock().unwrap().iter().all(|head| head.to_lowercase().contains("x-scope: das")));
-    // Nothing that belongs to nobody else is in them: no payload, no signature.
+    // No payload is in them.
     let all = format!("{spans:?}");
     assert!(all.len() < 40_000, "{} bytes of spans for one store", all.len());
 

@@ -45,6 +45,26 @@ fn endpoints_hide_what_is_secret_and_name_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_request_has_the_same_heads_as_ever_while_no_traces_are_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let head = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    HttpClient::default().get(&endpoint, "/x", SECOND, 2).await.unwrap();
+    let head = head.await.unwrap();
+    let names: Vec<_> =
+        head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert_eq!(names, ["user-agent", "host"], "{head}");
+}
+
+#[tokio::test]
 async fn one_connection_serves_many_calls() {
     let (endpoint, connections) = raw_server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
     let client = HttpClient::default();
