@@ -16,7 +16,7 @@ fn telling(number: u8) -> VerifiedBatch {
 /// Whether a file has what [`fill`] stores of this batch, a shard or the whole of it.
 fn finds(directory: &TempDir, number: u8) -> bool {
     let batch = telling(number);
-    let stored = if number % 2 == 0 {
+    let stored = if number.is_multiple_of(2) {
         new_shard(&batch, 0).shard.as_shard().bytes.clone()
     } else {
         batch.into_bytes()
